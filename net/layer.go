@@ -1,0 +1,70 @@
+package net
+
+import "sluice/pipeline/config"
+
+// A Layer is one node of a network. It is a plain value: what it keeps between
+// Forward and Backward lives in the Frame.
+type Layer interface {
+	// Plan says what the layer makes of its inputs. It allocates nothing.
+	Plan(in []Shape) (Plan, error)
+	Forward(e Engine, f *Frame)
+	// Backward fills f.DX (but for nil ones) and f.DW from f.DY, which it may
+	// change.
+	Backward(e Engine, f *Frame)
+}
+
+// Layers is the registry of layers that a YAML can name.
+var Layers = config.NewRegistry[Layer]("layer")
+
+// RegisterLayer makes a layer known to the YAML, see pipeline.RegisterSource.
+func RegisterLayer[C any](name, doc string, defaults C, build func(C) (Layer, error)) {
+	config.Add(Layers, name, doc, defaults, build)
+}
+
+// Plan is what a layer will need, before anything is allocated.
+type Plan struct {
+	Out    Shape
+	Params []ParamSpec
+	// Saved is what Forward leaves for Backward beyond its inputs and output.
+	Saved []Spec
+	// Halo is the zero border that Forward wants around its inputs.
+	Halo int
+	// KeepX and KeepY say that Backward reads the inputs, the output.
+	KeepX, KeepY bool
+	// MACs is the number of multiply-adds of one Forward over the whole batch.
+	MACs int64
+}
+
+// ParamSpec is one trained tensor of a layer.
+type ParamSpec struct {
+	Name   string // within its layer: "weight", "bias"
+	Shape  Shape  // a bias is 1 x C x 1 x 1
+	Kind   Kind
+	Groups int
+	Init   Init
+	LR     float32 // multiplies the learning rate; 1 is plain
+	Decay  float32 // multiplies the weight decay; 1 is plain
+}
+
+// Init is how a parameter starts: normal with mean Value and deviation Std.
+type Init struct{ Value, Std float32 }
+
+// Frame holds the tensors of one layer for one step.
+type Frame struct {
+	X, DX []*Tensor // one for each input; a nil DX is not wanted
+	Y, DY *Tensor
+	W, DW []*Tensor // one for each parameter
+	Saved []*Tensor // as planned
+	// Labels, for the loss layer (1 x N).
+	Labels *Tensor
+	Train  bool
+	Key    RandomKey
+}
+
+// A Loss is a layer that ends a network: Y holds probabilities, and Forward
+// leaves in Saved[0] the loss and in Saved[1] the rank of each row (1 x N), see
+// Ops.SoftmaxLoss. Its Backward needs no DY.
+type Loss interface {
+	Layer
+	IsLoss()
+}

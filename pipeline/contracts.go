@@ -1,0 +1,174 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/memory"
+)
+
+// ErrSkip, returned by a Source or a SampleStage, drops the sample without
+// counting it as an error. The next sample of the epoch's order takes its place.
+var ErrSkip = errors.New("skip this sample")
+
+// A Source is a dataset with random access. Read is called concurrently, and
+// must fill Name and Label and either Bytes (append to s.Bytes[:0] to reuse its
+// memory) or an image (SetImage).
+type Source interface {
+	Len() int
+	Read(ctx context.Context, i int, s *Sample) error
+}
+
+// A SampleStage changes one sample in place. One value serves all workers, so
+// it must not keep state that changes, and must not keep s after it returns.
+type SampleStage interface {
+	Process(ctx context.Context, s *Sample) error
+}
+
+// SampleFunc is a SampleStage made of a function.
+type SampleFunc func(ctx context.Context, s *Sample) error
+
+// Process calls f.
+func (f SampleFunc) Process(ctx context.Context, s *Sample) error { return f(ctx, s) }
+
+// Kind says what the rows of a Batch are.
+type Kind string
+
+// The kinds of batch.
+const (
+	Samples    Kind = "samples"    // images with their labels, see ImagesOf
+	Metrics    Kind = "metrics"    // rows of Metric, see MetricsOf
+	Features   Kind = "features"   // one row a sample, one column a layer
+	Weights    Kind = "weights"    // one row a tensor, see net.TensorsOf
+	Quarantine Kind = "quarantine" // one row a bad sample, see BadSample
+)
+
+// Cursor is a place in the order of an epoch: Pos samples of it have been
+// consumed, of which Skipped were left out.
+type Cursor struct{ Epoch, Pos, Skipped int }
+
+// A Batch is one Arrow record on its way. It is lent for the call that it is
+// handed to; whoever keeps the record longer must Retain it.
+type Batch struct {
+	Kind        Kind
+	Epoch, Step int    // Step counts batches over the whole run, from 0
+	Cursor      Cursor // after the last sample of this batch
+	Record      arrow.Record
+}
+
+// Emit hands a batch downstream. It consumes one reference to b.Record, also
+// when it fails, and blocks while downstream is busy.
+type Emit func(b *Batch) error
+
+// A BatchStage handles batches of kind Samples (others too if it is an
+// Acceptor; what it does not accept passes by it, in order). All its methods are
+// called from one goroutine.
+type BatchStage interface {
+	Process(ctx context.Context, b *Batch, emit Emit) error
+}
+
+// A Sink consumes batches. Write and Close are called from one goroutine; Close
+// is called exactly once, after success and after failure alike.
+type Sink interface {
+	Write(ctx context.Context, b *Batch) error
+	Close() error
+}
+
+// Optional interfaces.
+type (
+	// Acceptor says which kinds a batch stage or a sink wants. A batch stage
+	// without it gets Samples, a sink without it gets every kind.
+	Acceptor interface{ Accepts(k Kind) bool }
+
+	// Flusher is called once after the last batch of a run that has not failed.
+	Flusher interface {
+		Flush(ctx context.Context, emit Emit) error
+	}
+
+	// Holder says how many batches a batch stage may hold beyond the call that
+	// brings them; the pool is made that much larger.
+	Holder interface{ Holds() int }
+
+	// Framer says, before a run, what a sample stage does to the size of every
+	// sample. A sample stage without it is taken to keep the size.
+	Framer interface {
+		Frame(in Frame) (Frame, error)
+	}
+
+	// Planner is a batch stage or sink that can say what it will do and need. It
+	// allocates no tensor and writes no file. Plan is called before Prepare, in
+	// check and in run alike; its error is a mistake in the configuration.
+	Planner interface {
+		Plan(env *Env) (Plan, error)
+	}
+
+	// Preparer is a batch stage or sink called once before the first batch.
+	Preparer interface {
+		Prepare(ctx context.Context, env *Env) error
+	}
+
+	// PoolMemory is a batch stage that offers the memory of batch buffers (pinned
+	// memory on a card).
+	PoolMemory interface{ PoolMemory() memory.Allocator }
+
+	// Classer is a source that knows the names of its classes: label i is name i.
+	Classer interface{ Classes() []string }
+
+	// ClassMapper is a source whose labels can be renumbered to those of the
+	// training source. A class that names lacks is an error.
+	ClassMapper interface{ MapClasses(names []string) error }
+
+	// BatchChecker is a sample source or stage that takes part in check with a
+	// mistake that only the whole line shows.
+	BatchChecker interface{ CheckLine(env *Env) error }
+)
+
+// Frame is what is known of every sample's size before a run. Zero means that
+// it differs from sample to sample. Canvas is the size that crop origins are
+// relative to.
+type Frame struct{ W, H, CanvasW, CanvasH int }
+
+// Plan is what a batch stage or a sink says of itself before a run.
+type Plan struct {
+	Epochs int      // how many epochs of the source it wants; 0: no wish
+	Train  bool     // it learns: shuffle every epoch and drop a short last batch
+	Memory []Memory // what it will allocate, for the table of check
+	Text   string   // a table or a few lines for check, may be empty
+}
+
+// Memory is one line of the memory table of check.
+type Memory struct {
+	Name  string
+	Bytes int64
+}
+
+// Env is what the engine tells a batch stage or a sink of the run it is in.
+type Env struct {
+	Name     string
+	Seed     uint64
+	RunDir   string // the run folder; exists when Prepare is called
+	Resolved []byte // the resolved YAML
+	Version  string
+
+	Classes       []string // nil where the source does not know them
+	Frame         Frame    // size of every image in a batch
+	Samples       int      // Len of the source
+	BatchSize     int
+	DropLast      bool
+	StepsPerEpoch int // whole batches, plus the short one if it is kept
+	Epochs        int // set after all plans are known (0 during Plan)
+	Workers       int
+	Threads       int // for compute; 0 means all cores
+
+	// Accepts reports whether any sink takes batches of this kind.
+	Accepts func(Kind) bool
+
+	// Validate runs the validation line through a batch stage (Process of each
+	// batch, then Flush if it has one), without closing it. It is nil if the run
+	// has none.
+	Validate func(ctx context.Context, stage BatchStage) error
+	// ValidationBatch is the greatest number of rows of a validation batch and
+	// ValidationSamples the length of its source; 0 without validation.
+	ValidationBatch, ValidationSamples int
+}
