@@ -1,13 +1,9 @@
 package augment
 
-import "image"
-
-// RGB is an 8-bit picture, interleaved, row i at Pix[i*Stride:].
-type RGB struct {
-	Pix    []byte
-	Stride int
-	W, H   int
-}
+import (
+	"fmt"
+	"image"
+)
 
 // View is pending geometry of a picture. The steps apply in the order of the
 // fields; each is a no-op at its zero value. It is a plain value: editing it
@@ -30,35 +26,64 @@ type View struct {
 }
 
 // NewView is all of a picture of w x h pixels stored with an EXIF orientation.
-func NewView(w, h, orient int) View { panic("skeleton") }
+// An orientation that EXIF does not define counts as 1, as viewers take it.
+func NewView(w, h, orient int) View {
+	if orient < 1 || orient > 8 {
+		orient = 1
+	}
+	if orient >= 5 {
+		w, h = h, w
+	}
+	all := image.Rect(0, 0, w, h)
+	return View{Orient: orient, Size: all.Max, Scaled: all.Max, Canvas: all, Window: all}
+}
 
 // Bounds is the size of what Render gives.
-func (v View) Bounds() image.Point { panic("skeleton") }
+func (v View) Bounds() image.Point { return v.Window.Size() }
 
-// Origin is the window's place on the canvas.
-func (v View) Origin() image.Point { panic("skeleton") }
+// Origin is the window's place on the canvas, both taken before the flip.
+func (v View) Origin() image.Point { return v.Window.Min.Sub(v.Canvas.Min) }
 
 // Crop keeps w x h pixels at (x, y) of what Render would give now (after the
 // flip). It panics if they are not all inside.
-func (v View) Crop(x, y, w, h int) View { panic("skeleton") }
+func (v View) Crop(x, y, w, h int) View {
+	b := v.Bounds()
+	if w <= 0 || h <= 0 || x < 0 || y < 0 || w > b.X || h > b.Y || x > b.X-w || y > b.Y-h {
+		panic(fmt.Sprintf("augment: crop of %d x %d at (%d, %d) is not inside a picture of %d x %d", w, h, x, y, b.X, b.Y))
+	}
+	if v.Flip {
+		// The window is kept unflipped, so count from its other side.
+		x = b.X - x - w
+	}
+	at := v.Window.Min.Add(image.Pt(x, y))
+	v.Window = image.Rectangle{Min: at, Max: at.Add(image.Pt(w, h))}
+	if !v.Cropped {
+		v.Canvas, v.Cropped = v.Window, true
+	}
+	return v
+}
 
 // Mirror flips what Render would give now.
-func (v View) Mirror() View { panic("skeleton") }
+func (v View) Mirror() View {
+	v.Flip = !v.Flip
+	return v
+}
 
 // CanScale reports whether Scale may be called: nothing but orientation so far.
-func (v View) CanScale() bool { panic("skeleton") }
+func (v View) CanScale() bool {
+	return !v.Cropped && !v.Flip && v.Scaled == v.Size && v.Window == image.Rectangle{Max: v.Size}
+}
 
 // Scale resamples the whole picture to w x h. It panics unless CanScale.
-func (v View) Scale(w, h int) View { panic("skeleton") }
-
-// Renderer renders Views. It keeps scratch memory between calls, so a worker
-// owns one; it is not safe for concurrent use. The zero value is ready.
-type Renderer struct{ renderer }
-
-type renderer struct{}
-
-// Render computes the window of v from img into dst.Pix (reused if large
-// enough), and sets dst's size. img may be *image.YCbCr, *RGB or any image.
-// Cropping after scaling gives bit for bit the pixels of the whole scaled
-// picture.
-func (r *Renderer) Render(dst *RGB, img image.Image, v View) error { panic("skeleton") }
+func (v View) Scale(w, h int) View {
+	if !v.CanScale() {
+		panic("augment: only a whole picture can be scaled; render it first")
+	}
+	if w <= 0 || h <= 0 {
+		panic(fmt.Sprintf("augment: a picture cannot be scaled to %d x %d", w, h))
+	}
+	v.Scaled = image.Pt(w, h)
+	v.Window = image.Rectangle{Max: v.Scaled}
+	v.Canvas = v.Window
+	return v
+}

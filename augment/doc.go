@@ -1,0 +1,13 @@
+// Package augment holds the pure pixel functions of Sluice: pending geometry (View)
+// and its one rendering (Renderer), and the arithmetic of the classic
+// augmentations (crop positions, mirror, PCA colour shift).
+//
+//	decoded picture ── View: orientation ▸ scaling ▸ window ▸ mirror ── Renderer ──▶ RGB
+//
+// A crop, a flip and a resize only edit a View. What is rendered in the end is
+// the window alone, and it holds bit for bit the pixels that the same steps give
+// when each of them is made on the whole picture.
+//
+// The functions do no I/O, start no goroutine, and use integer arithmetic only
+// where pixels are computed, so every CPU gives the same bits.
+package augment

@@ -1,0 +1,360 @@
+package augment
+
+import (
+	"fmt"
+	"image"
+	"image/color"
+	"image/draw"
+	"math"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/disintegration/imaging"
+)
+
+// reference scales one channel by the triangle filter in float64: each output is the
+// weighted mean of the samples within reach of its centre. at(x, y) is a sample; every and shift
+// are as in sampling.
+func reference(at func(x, y int) float64, sx, sy sampling, size, scaled image.Point) [][]float64 {
+	weights := func(s sampling, in, out, o int) []float64 {
+		scale := float64(in) / float64(out) / float64(s.every)
+		centre := (float64(o)+0.5)*scale + float64(s.shift)/float64(s.every)
+		w, sum := make([]float64, s.n), 0.0
+		for i := range w {
+			w[i] = max(0, 1-math.Abs(float64(i)+0.5-centre)/max(1, scale))
+			sum += w[i]
+		}
+		for i := range w {
+			w[i] /= sum
+		}
+		return w
+	}
+	across := make([][]float64, sy.n)
+	for y := range across {
+		across[y] = make([]float64, scaled.X)
+	}
+	for x := range scaled.X {
+		w := weights(sx, size.X, scaled.X, x)
+		for y := range across {
+			for i, wi := range w {
+				if wi > 0 {
+					across[y][x] += wi * at(i, y)
+				}
+			}
+		}
+	}
+	out := make([][]float64, scaled.Y)
+	for y := range out {
+		out[y] = make([]float64, scaled.X)
+		for i, wi := range weights(sy, size.Y, scaled.Y, y) {
+			if wi > 0 {
+				for x := range out[y] {
+					out[y][x] += wi * across[i][x]
+				}
+			}
+		}
+	}
+	return out
+}
+
+func sizes() []image.Point {
+	return []image.Point{{1, 1}, {7, 5}, {40, 30}, {64, 48}, {64, 20}, {50, 48}, {100, 77}, {300, 3}, {63, 47}}
+}
+
+func within(t *testing.T, what string, got *RGB, want func(x, y, c int) float64, tolerance float64) {
+	t.Helper()
+	worst := 0.0
+	for y := range got.H {
+		for x := range got.W {
+			for c := range 3 {
+				worst = max(worst, math.Abs(float64(got.Row(y)[3*x+c])-min(max(want(x, y, c), 0), 255)))
+			}
+		}
+	}
+	if worst > tolerance {
+		t.Errorf("%s: off by %.3f levels, more than %g", what, worst, tolerance)
+	}
+}
+
+func TestRGBAgainstFloat64(t *testing.T) {
+	for _, src := range []*RGB{noise(64, 48, 1), noise(1, 1, 2), noise(3, 200, 3), noise(2000, 2, 4)} {
+		for _, to := range sizes() {
+			if to == src.Bounds().Max {
+				continue
+			}
+			var want [3][][]float64
+			size := image.Pt(src.W, src.H)
+			for c := range want {
+				want[c] = reference(func(x, y int) float64 { return float64(src.Row(y)[3*x+c]) },
+					sampling{n: src.W, every: 1}, sampling{n: src.H, every: 1}, size, to)
+			}
+			got := render(t, src, NewView(src.W, src.H, 1).Scale(to.X, to.Y))
+			// Half a level is rounding; the rest what fixed point adds.
+			within(t, fmt.Sprint(size, " to ", to), got, func(x, y, c int) float64 { return want[c][y][x] }, 0.51)
+		}
+	}
+}
+
+func TestGrayEqualsRGB(t *testing.T) {
+	gray := image.NewGray(image.Rect(-3, 2, 60, 50))
+	rgb := NewRGB(63, 48)
+	for i := range gray.Pix {
+		gray.Pix[i] = byte(i * i * 7)
+		for c := range 3 {
+			rgb.Pix[3*i+c] = gray.Pix[i]
+		}
+	}
+	for o := 1; o <= 8; o++ {
+		v := NewView(63, 48, o).Scale(33, 29)
+		same(t, "gray", render(t, gray, v), render(t, rgb, v))
+		same(t, "gray unscaled", render(t, gray, NewView(63, 48, o)), render(t, rgb, NewView(63, 48, o)))
+	}
+}
+
+var ratios = []image.YCbCrSubsampleRatio{
+	image.YCbCrSubsampleRatio444, image.YCbCrSubsampleRatio422, image.YCbCrSubsampleRatio420,
+	image.YCbCrSubsampleRatio440, image.YCbCrSubsampleRatio411, image.YCbCrSubsampleRatio410,
+}
+
+// Planes are scaled at their own resolution and then converted: the float64
+// reference does the same, at odd sizes and with corners that share a chroma sample with what is cut off.
+func TestYCbCrAgainstFloat64(t *testing.T) {
+	for _, ratio := range ratios {
+		for _, at := range []image.Point{{0, 0}, {1, 1}, {2, 3}} {
+			img := ycbcr(noise(63, 47, 5), ratio, at)
+			across, down := chromaEvery(ratio)
+			b := img.Bounds()
+			cx, cy := chromaSampling(b.Min.X, b.Max.X, across), chromaSampling(b.Min.Y, b.Max.Y, down)
+			if cx.n*cy.n != len(img.Cb) {
+				t.Fatalf("%v at %v: %d x %d chroma samples of %d", ratio, at, cx.n, cy.n, len(img.Cb))
+			}
+			for _, to := range sizes() {
+				if to == b.Size() {
+					continue
+				}
+				plane := func(pix []byte, stride int, sx, sy sampling) [][]float64 {
+					return reference(func(x, y int) float64 { return float64(pix[y*stride+x]) }, sx, sy, b.Size(), to)
+				}
+				yy := plane(img.Y, img.YStride, sampling{n: 63, every: 1}, sampling{n: 47, every: 1})
+				cb, cr := plane(img.Cb, img.CStride, cx, cy), plane(img.Cr, img.CStride, cx, cy)
+				got := render(t, img, NewView(63, 47, 1).Scale(to.X, to.Y))
+				within(t, fmt.Sprint(ratio, at, to), got, func(x, y, c int) float64 {
+					u, v := cb[y][x]-128, cr[y][x]-128
+					return yy[y][x] + [3]float64{1.402 * v, -0.344136*u - 0.714136*v, 1.772 * u}[c]
+				}, 0.53)
+			}
+		}
+	}
+}
+
+// Mirrored planes have their chroma where the unmirrored ones have it, also at odd sizes.
+func TestYCbCrOrientations(t *testing.T) {
+	for _, ratio := range ratios {
+		img := ycbcr(noise(63, 47, 6), ratio, image.Pt(1, 0))
+		whole := map[bool]*RGB{
+			false: render(t, img, NewView(63, 47, 1).Scale(41, 33)),
+		}
+		for o := 1; o <= 8; o++ {
+			v := NewView(63, 47, o)
+			same(t, fmt.Sprint(ratio, " unscaled, orientation ", o), render(t, img, v), eagerOrient(render(t, img, NewView(63, 47, 1)), o))
+			v = v.Scale(41, 33)
+			if o >= 5 {
+				v = NewView(63, 47, o).Scale(33, 41)
+			}
+			want := eagerOrient(whole[false], o)
+			// The passes run in another order and round the middle differently.
+			within(t, fmt.Sprint(ratio, " orientation ", o), render(t, img, v), func(x, y, c int) float64 { return float64(want.Row(y)[3*x+c]) }, 1)
+		}
+	}
+}
+
+func TestWindowEqualsCropOfWhole(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	src := noise(101, 83, 8)
+	pictures := []image.Image{src, imaging.Clone(src)}
+	for _, r := range ratios {
+		pictures = append(pictures, ycbcr(src, r, image.Pt(0, 0)))
+	}
+	for i, img := range pictures {
+		for trial := range 24 {
+			v := NewView(101, 83, 1+trial%8)
+			if trial%5 > 0 {
+				v = v.Scale(20+rng.IntN(150), 20+rng.IntN(150))
+			}
+			if rng.IntN(2) == 0 {
+				v = v.Mirror()
+			}
+			b := v.Bounds()
+			w, h := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
+			x, y := rng.IntN(b.X-w+1), rng.IntN(b.Y-h+1)
+			same(t, fmt.Sprintf("picture %d, %+v, crop %d x %d at (%d, %d)", i, v, w, h, x, y),
+				render(t, img, v.Crop(x, y, w, h)), eagerCrop(render(t, img, v), x, y, w, h))
+		}
+	}
+}
+
+func TestUnscaledIsExact(t *testing.T) {
+	src := photo(37, 23, 3)
+	for _, r := range ratios {
+		img := ycbcr(src, r, image.Pt(3, 5))
+		got := render(t, img, NewView(37, 23, 1))
+		for y := range 23 {
+			for x := range 37 {
+				c := img.YCbCrAt(x+3, y+5)
+				cr, cg, cb := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
+				if got.rgba(x, y) != (color.RGBA{cr, cg, cb, 255}) {
+					t.Fatalf("%v (%d, %d): %v", r, x, y, got.rgba(x, y))
+				}
+			}
+		}
+	}
+	same(t, "RGB", render(t, src, NewView(37, 23, 1)), src)
+}
+
+// Every kind of picture comes out as image/color has it, on white.
+func TestConversions(t *testing.T) {
+	r := image.Rect(-2, 3, 20, 16)
+	rng := rand.New(rand.NewPCG(4, 4))
+	pal := make(color.Palette, 64)
+	for i := range pal {
+		pal[i] = color.NRGBA{byte(rng.Uint32()), byte(rng.Uint32()), byte(rng.Uint32()), byte(rng.Uint32())}
+	}
+	bytesOf := func(pix []byte) {
+		for i := range pix {
+			pix[i] = byte(rng.Uint32())
+		}
+	}
+	nrgba, nrgba64, cmyk, gray, gray16 := image.NewNRGBA(r), image.NewNRGBA64(r), image.NewCMYK(r), image.NewGray(r), image.NewGray16(r)
+	rgba, rgba64, paletted := image.NewRGBA(r), image.NewRGBA64(r), image.NewPaletted(r, pal)
+	for _, pix := range [][]byte{nrgba.Pix, nrgba64.Pix, cmyk.Pix, gray.Pix, gray16.Pix, paletted.Pix} {
+		bytesOf(pix)
+	}
+	for i := range paletted.Pix {
+		paletted.Pix[i] %= 64
+	}
+	for i := 0; i < len(nrgba.Pix); i += 8 {
+		nrgba.Pix[i+3] = 255 // every other pixel opaque
+	}
+	draw.Draw(rgba, r, nrgba, r.Min, draw.Src)
+	draw.Draw(rgba64, r, nrgba64, r.Min, draw.Src)
+	alpha := image.NewNYCbCrA(r, image.YCbCrSubsampleRatio420)
+	for _, pix := range [][]byte{alpha.Y, alpha.Cb, alpha.Cr, alpha.A} {
+		bytesOf(pix)
+	}
+	custom := struct{ image.Image }{nrgba} // not a type that anybody knows
+	for _, img := range []image.Image{nrgba, nrgba64, cmyk, gray, gray16, rgba, rgba64, paletted, alpha, custom} {
+		got := render(t, img, NewView(r.Dx(), r.Dy(), 1))
+		for y := range r.Dy() {
+			for x := range r.Dx() {
+				cr, cg, cb, ca := img.At(x+r.Min.X, y+r.Min.Y).RGBA()
+				white := 0xffff - ca
+				want := color.RGBA{byte((cr + white) >> 8), byte((cg + white) >> 8), byte((cb + white) >> 8), 255}
+				if got.rgba(x, y) != want {
+					t.Fatalf("%T (%d, %d): %v, want %v", img, x, y, got.rgba(x, y), want)
+				}
+			}
+		}
+		// Converting and scaling is scaling what was converted.
+		for o := 1; o <= 8; o++ {
+			v := NewView(r.Dx(), r.Dy(), o).Scale(17, 31)
+			same(t, fmt.Sprintf("%T scaled, orientation %d", img, o), render(t, img, v), render(t, got, v))
+		}
+	}
+}
+
+// imaging's Linear is the same filter; it rounds to 8 bits between the passes.
+func TestAgainstImaging(t *testing.T) {
+	for i, c := range []struct{ w, h, w2, h2 int }{
+		{500, 375, 341, 256}, {375, 500, 256, 341}, {1024, 683, 383, 256}, {200, 150, 341, 256}, {300, 300, 256, 256},
+	} {
+		src := photo(c.w, c.h, uint64(i))
+		want := imaging.Resize(src, c.w2, c.h2, imaging.Linear)
+		got := render(t, src, NewView(c.w, c.h, 1).Scale(c.w2, c.h2))
+		if p := psnr(got, want); p < 50 {
+			t.Errorf("%+v, RGB: %.1f dB", c, p)
+		}
+		// From 4:2:0 planes the chroma is interpolated, where imaging repeats it.
+		planes := ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0))
+		want = imaging.Resize(planes, c.w2, c.h2, imaging.Linear)
+		if p := psnr(render(t, planes, NewView(c.w, c.h, 1).Scale(c.w2, c.h2)), want); c.w2 < c.w && p < 45 {
+			t.Errorf("%+v, 4:2:0: %.1f dB", c, p)
+		} else {
+			t.Logf("%+v, 4:2:0: %.1f dB", c, p)
+		}
+	}
+}
+
+// A flat picture stays flat and an extreme reduction keeps its mean: weights sum to exactly one.
+func TestWeightsSumToOne(t *testing.T) {
+	flat := NewRGB(997, 13)
+	for i := range flat.Pix {
+		flat.Pix[i] = 255
+	}
+	for _, to := range []image.Point{{1, 1}, {256, 3}, {5000, 40}} {
+		for i, b := range render(t, flat, NewView(997, 13, 1).Scale(to.X, to.Y)).Pix {
+			if b != 255 {
+				t.Fatalf("%v: byte %d is %d", to, i, b)
+			}
+		}
+	}
+	long := NewRGB(200000, 1)
+	for i := range long.Pix {
+		long.Pix[i] = byte(i % 2 * 255)
+	}
+	got := render(t, long, NewView(long.W, 1, 1).Scale(1, 2))
+	if math.Abs(float64(got.Pix[0])-127.5) > 1 {
+		t.Errorf("the mean of black and white is %d", got.Pix[0])
+	}
+}
+
+func TestRenderAllocatesNothing(t *testing.T) {
+	src := photo(500, 375, 1)
+	v := NewView(500, 375, 1).Scale(341, 256).Crop(42, 0, 256, 256).Crop(3, 5, 224, 224).Mirror()
+	for name, c := range map[string]struct {
+		img image.Image
+		v   View
+	}{
+		"RGB":     {src, v},
+		"420":     {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), v},
+		"NRGBA":   {imaging.Clone(src), v},
+		"rotated": {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), NewView(500, 375, 6).Scale(256, 341).Crop(0, 0, 224, 224)},
+	} {
+		var r Renderer
+		dst := &RGB{}
+		if n := testing.AllocsPerRun(5, func() {
+			if err := r.Render(dst, c.img, c.v); err != nil {
+				t.Fatal(err)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %g allocations a rendering", name, n)
+		}
+	}
+}
+
+func BenchmarkRender(b *testing.B) {
+	src := photo(500, 375, 1)
+	v := NewView(500, 375, 1).Scale(341, 256).Crop(42, 0, 256, 256).Crop(3, 5, 224, 224).Mirror()
+	planes := ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0))
+	for _, c := range []struct {
+		name string
+		img  image.Image
+		v    View
+	}{
+		{"RGB", src, v},
+		{"YCbCr420", planes, v},
+		{"YCbCr420rotated", planes, NewView(500, 375, 6).Scale(256, 341).Crop(10, 20, 224, 224)},
+		{"YCbCr420unscaled", planes, NewView(500, 375, 1).Crop(10, 20, 224, 224)},
+		{"NRGBA", imaging.Clone(src), v},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			var r Renderer
+			dst := &RGB{}
+			for b.Loop() {
+				if err := r.Render(dst, c.img, c.v); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
+		})
+	}
+}
