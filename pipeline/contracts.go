@@ -8,7 +8,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 )
 
-// ErrSkip, returned by a Source or a SampleStage, drops the sample without
+// ErrSkip is what a Source or a SampleStage returns to drop a sample without
 // counting it as an error. The next sample of the epoch's order takes its place.
 var ErrSkip = errors.New("skip this sample")
 
@@ -45,8 +45,9 @@ const (
 )
 
 // Cursor is a place in the order of an epoch: Pos samples of it have been
-// consumed, of which Skipped were left out.
-type Cursor struct{ Epoch, Pos, Skipped int }
+// consumed, of which Skipped were left out; Failed of these had an error, and
+// count against the policy's bounds.
+type Cursor struct{ Epoch, Pos, Skipped, Failed int }
 
 // A Batch is one Arrow record on its way. It is lent for the call that it is
 // handed to; whoever keeps the record longer must Retain it.

@@ -1,6 +1,10 @@
 package pipeline
 
-import "context"
+import (
+	"errors"
+	"fmt"
+	"io"
+)
 
 // Line is one line of stages, built and ready to run.
 type Line struct {
@@ -14,6 +18,7 @@ type Line struct {
 	DropLast  bool // drop a short last batch of an epoch, or keep it
 	Shuffle   bool // permute every epoch by the seed, or keep the source's order
 	Start     Cursor
+	StartStep int // Step of the first batch; a resumed run goes on counting
 	Epochs    int // run epochs Start.Epoch .. Epochs-1
 
 	Workers int // goroutines that read and process samples; at least 1
@@ -21,10 +26,14 @@ type Line struct {
 
 	Stages []NamedStage
 	Sinks  []NamedSink
-	// Validation is run by Env.Validate; only its Source, SourceName, Steps, Frame, BatchSize
-	// and OnError matter. It keeps its short last batch and the source's order.
+	// Validation is run by Env.Validate; only its Source, SourceName, Steps, Frame,
+	// BatchSize and OnError matter. It keeps its short last batch and the source's
+	// order, and is always epoch 0, so that two validations see the same pixels.
 	Validation *Line
 	Env        *Env
+
+	// onPool lets the engine's tests look at the pools and change their settings.
+	onPool func(*pool)
 }
 
 // Step is a sample stage with the label that keys its randomness and names it
@@ -56,6 +65,58 @@ type Policy struct {
 	MaxFraction float64 // of the source's length, rounded down but at least 1 if above 0
 }
 
-// Run runs the line to its end and closes stages and sinks. The error is the
-// first in stream order: the same run gives the same error at any worker count.
-func (l *Line) Run(ctx context.Context) error { panic("skeleton") }
+// check finds what would make a run hang or crash. What the user can have got
+// wrong in a YAML is told better, with its line, before there is a Line.
+func (l *Line) check() error {
+	var errs []error
+	wrong := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	if l.Source == nil {
+		return errors.New("the line has no source")
+	}
+	for _, s := range l.Steps {
+		wrong(s.Stage == nil, "sample stage %q is nil", s.Label)
+	}
+	for _, s := range l.Stages {
+		wrong(s.Stage == nil, "batch stage %q is nil", s.Name)
+	}
+	for _, s := range l.Sinks {
+		wrong(s.Sink == nil, "sink %q is nil", s.Name)
+	}
+	n, err := l.length()
+	if err != nil {
+		return err
+	}
+	wrong(n < 1, "%s: the source has no samples", l.SourceName)
+	wrong(l.Frame.W < 1 || l.Frame.H < 1, "pictures of %dx%d cannot be batched: end the samples with a crop to one size", l.Frame.W, l.Frame.H)
+	wrong(l.BatchSize < 1, "the batch size is %d, want at least 1", l.BatchSize)
+	wrong(l.Workers < 1, "%d workers, want at least 1", l.Workers)
+	c := l.Start
+	wrong(c.Epoch < 0 || c.Pos < 0 || c.Pos > n || c.Skipped < 0 || c.Skipped > c.Pos || c.Failed < 0 || c.Failed > c.Skipped || l.StartStep < 0,
+		"cannot start at epoch %d, position %d (%d skipped, %d failed), step %d: the source has %d samples",
+		c.Epoch, c.Pos, c.Skipped, c.Failed, l.StartStep, n)
+	return errors.Join(errs...)
+}
+
+func (l *Line) length() (n int, err error) {
+	err = guard(l.SourceName, func() error { n = l.Source.Len(); return nil })
+	return n, err
+}
+
+// closeInput closes the source and the sample stages that want it.
+func (l *Line) closeInput(prefix string) error {
+	var errs []error
+	shut := func(name string, v any) {
+		if c, ok := v.(io.Closer); ok {
+			errs = append(errs, guard(prefix+name, c.Close))
+		}
+	}
+	shut(l.SourceName, l.Source)
+	for _, s := range l.Steps {
+		shut(s.Label, s.Stage)
+	}
+	return errors.Join(errs...)
+}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"image"
 	"math/rand/v2"
 
@@ -25,33 +26,134 @@ type Sample struct {
 	sampleState
 }
 
-type sampleState struct{}
+type sampleState struct {
+	seed, label uint64 // with the Key, what Rand is made of
+	chacha      rand.ChaCha8
+	rng         *rand.Rand
+	seeded      bool // chacha stands for this sample and this stage
+
+	img      image.Image
+	view     augment.View // pending, of img
+	done     geometry     // rendered into img already
+	renderer augment.Renderer
+	// Two buffers, because rendering an image that is in one needs another.
+	rendered [2]augment.RGB
+}
+
+// geometry is what the record says of where the pixels come from.
+type geometry struct {
+	origin  image.Point // of the pixels on their canvas, before the flip
+	flip    bool
+	cropped bool // the canvas is settled: a further crop moves the origin on it
+}
 
 // NewSample makes a sample outside a run, for tests of stages: seed and stage
 // decide what Rand gives, as in a run.
-func NewSample(seed uint64, stage string, key Key) *Sample { panic("skeleton") }
+func NewSample(seed uint64, stage string, key Key) *Sample {
+	s := &Sample{}
+	s.seed = seed
+	s.reset(key)
+	s.enter(labelHash(stage))
+	return s
+}
+
+// reset makes a used sample a new one and keeps its memory.
+func (s *Sample) reset(key Key) {
+	s.Key, s.Name, s.Label, s.Bytes, s.Shift = key, "", -1, s.Bytes[:0], [3]float32{}
+	s.img, s.view, s.done = nil, augment.View{}, geometry{}
+}
+
+// enter hands the sample to the stage with that label.
+func (s *Sample) enter(label uint64) { s.label, s.seeded = label, false }
 
 // Rand is the stage's own random numbers for this sample: a pure function of
-// (seed, epoch, index, stage label).
-func (s *Sample) Rand() *rand.Rand { panic("skeleton") }
+// (seed, epoch, index, stage label). Within one stage, further calls go on with
+// the same stream.
+func (s *Sample) Rand() *rand.Rand {
+	if s.rng == nil {
+		s.rng = rand.New(&s.chacha)
+	}
+	if !s.seeded {
+		s.chacha.Seed(randKey(s.seed, s.Key, s.label))
+		s.seeded = true
+	}
+	return s.rng
+}
 
 // SetImage gives the sample a decoded picture and resets the View to all of it.
 // The sample holds img until it is rendered. Pictures other than *image.YCbCr
 // and *augment.RGB are converted when rendered.
-func (s *Sample) SetImage(img image.Image) { panic("skeleton") }
+func (s *Sample) SetImage(img image.Image) {
+	size := img.Bounds().Size()
+	s.img, s.view, s.done = img, augment.NewView(size.X, size.Y, 1), geometry{}
+}
 
 // Image is the decoded picture that the View is of, nil before decode.
-func (s *Sample) Image() image.Image { panic("skeleton") }
+func (s *Sample) Image() image.Image { return s.img }
 
-// View is the pending geometry. It is an error of the stage to ask for it
-// before there is an image (ErrNoImage from the setters).
-func (s *Sample) View() augment.View { panic("skeleton") }
+// View is the pending geometry; the zero View before there is an image.
+func (s *Sample) View() augment.View { return s.view }
 
-// SetView replaces the pending geometry.
-func (s *Sample) SetView(v augment.View) { panic("skeleton") }
+// SetView replaces the pending geometry. Before there is an image it does
+// nothing, and Pixels returns ErrNoImage.
+func (s *Sample) SetView(v augment.View) {
+	if s.img != nil {
+		s.view = v
+	}
+}
 
 // Pixels renders the pending View (8-bit RGB, H x W x 3, rows without gaps) and
 // makes it the sample's image, keeping crop origin and flip for the record. The
 // caller may change the pixels. They are the engine's memory: valid until the
 // sample leaves the stage.
-func (s *Sample) Pixels() (*augment.RGB, error) { panic("skeleton") }
+func (s *Sample) Pixels() (*augment.RGB, error) {
+	if s.img == nil {
+		return nil, ErrNoImage
+	}
+	pixels, _ := s.img.(*augment.RGB)
+	mine := pixels == &s.rendered[0] || pixels == &s.rendered[1]
+	if !mine || !untouched(s.view) {
+		dst := &s.rendered[0]
+		if pixels == dst {
+			dst = &s.rendered[1]
+		}
+		if err := s.renderer.Render(dst, s.img, s.view); err != nil {
+			return nil, err
+		}
+		pixels = dst
+	}
+	if pixels.W < 1 || pixels.H < 1 {
+		return nil, errors.New("the picture is empty")
+	}
+	s.done = s.done.then(s.view)
+	s.img, s.view = pixels, augment.NewView(pixels.W, pixels.H, 1)
+	return pixels, nil
+}
+
+// geometry is that of the rendered picture and the pending View together.
+func (s *Sample) geometry() geometry { return s.done.then(s.view) }
+
+// untouched reports whether rendering v would be a copy.
+func untouched(v augment.View) bool {
+	return v.Orient <= 1 && v.Scaled == v.Size && v.Window == (image.Rectangle{Max: v.Size}) && !v.Flip
+}
+
+// then is the geometry after v is rendered from pixels of geometry g.
+func (g geometry) then(v augment.View) geometry {
+	next := geometry{origin: v.Origin(), flip: g.flip != v.Flip, cropped: v.Cropped}
+	if v.Scaled != v.Size || v.Orient > 1 {
+		return next // a new canvas
+	}
+	canvas := v.Canvas
+	if g.cropped {
+		canvas, next.cropped = image.Rectangle{Max: v.Size}, true // what was cropped before
+	}
+	// v's window lies on pixels that are flipped already if g.flip; the record's
+	// origin counts on the canvas before the flip.
+	x := v.Window.Min.X - canvas.Min.X
+	if g.flip {
+		x = canvas.Max.X - v.Window.Max.X
+	}
+	next.origin = g.origin.Add(image.Pt(x, v.Window.Min.Y-canvas.Min.Y))
+	return next
+}

@@ -1,0 +1,162 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+
+	"github.com/apache/arrow/go/v17/arrow/memory"
+)
+
+// A batcher takes the samples of a line in order, applies the policy for bad
+// ones and fills batches.
+type batcher struct {
+	ctx    context.Context
+	out    chan<- message
+	layout *layout
+	pool   *pool
+
+	policy   Policy
+	quiet    bool // sends no quarantine rows
+	dropLast bool
+	samples  int // in an epoch
+
+	cursor Cursor
+	step   int
+	buf    *memory.Buffer // being filled, nil when nothing is in it
+	names  []string       // of its rows
+	bad    []BadSample    // since the last batch
+}
+
+// add takes the next sample of the order with what became of it.
+func (b *batcher) add(w *worker) error {
+	if w.sample.Epoch != b.cursor.Epoch {
+		b.cursor = Cursor{Epoch: w.sample.Epoch}
+	}
+	b.cursor.Pos++
+	err := b.take(w)
+	if err == nil && b.cursor.Pos == b.samples {
+		err = b.endEpoch()
+	}
+	if err != nil {
+		_ = b.flushBad() // what led to err is still told; should it fail, the line has ended already
+	}
+	return err
+}
+
+func (b *batcher) take(w *worker) error {
+	switch {
+	case w.err == nil:
+		return b.row(w)
+	case errors.Is(w.err, ErrSkip):
+		b.cursor.Skipped++
+		return nil
+	}
+	b.cursor.Skipped++
+	b.cursor.Failed++
+	if !b.policy.Skip && !b.policy.Quarantine {
+		return w.err
+	}
+	if b.policy.Quarantine && !b.quiet {
+		b.bad = append(b.bad, w.badSample())
+	}
+	if allowed, bounded := b.policy.allowed(b.samples); bounded && b.cursor.Failed > allowed {
+		return fmt.Errorf("too many bad samples: %d of the %d in epoch %d, and on_error allows %d; the last is %w",
+			b.cursor.Failed, b.samples, b.cursor.Epoch, allowed, w.err)
+	}
+	return nil
+}
+
+// allowed is how many of an epoch's samples may fail.
+func (p Policy) allowed(samples int) (n int, bounded bool) {
+	n = p.Max
+	if p.MaxFraction > 0 {
+		n = max(n, 1, int(math.Floor(p.MaxFraction*float64(samples))))
+	}
+	return n, n > 0
+}
+
+func (b *batcher) row(w *worker) error {
+	if b.buf == nil {
+		buf, err := b.pool.get(b.ctx)
+		if err != nil {
+			return err
+		}
+		b.buf = buf
+	}
+	b.layout.put(b.buf.Buf(), len(b.names), &w.sample, w.pixels)
+	b.names = append(b.names, w.sample.Name)
+	if len(b.names) == b.layout.rows {
+		return b.flush()
+	}
+	return nil
+}
+
+// flush sends what was gathered: the bad samples first, for a reader that has
+// seen the batch has then seen all that its cursor counts.
+func (b *batcher) flush() error {
+	if err := b.flushBad(); err != nil {
+		return err
+	}
+	if len(b.names) == 0 {
+		return nil
+	}
+	rec := b.layout.record(b.buf, b.names)
+	b.buf, b.names = nil, b.names[:0]
+	batch := &Batch{Kind: Samples, Epoch: b.cursor.Epoch, Step: b.step, Cursor: b.cursor, Record: rec}
+	b.step++
+	return send(b.ctx, b.out, message{batch: batch})
+}
+
+func (b *batcher) flushBad() error {
+	if len(b.bad) == 0 {
+		return nil
+	}
+	rec := QuarantineRecord(b.bad...)
+	b.bad = nil
+	return send(b.ctx, b.out, message{batch: &Batch{Kind: Quarantine, Epoch: b.cursor.Epoch, Step: b.step, Cursor: b.cursor, Record: rec}})
+}
+
+func (b *batcher) endEpoch() error {
+	switch good := b.samples - b.cursor.Skipped; {
+	case good == 0:
+		return fmt.Errorf("every sample of epoch %d was left out: %d failed, %d were skipped by a stage",
+			b.cursor.Epoch, b.cursor.Failed, b.cursor.Skipped-b.cursor.Failed)
+	case b.dropLast && good < b.layout.rows:
+		return fmt.Errorf("epoch %d has %d good samples, less than one batch of %d, and a short last batch is dropped: make batch.size smaller",
+			b.cursor.Epoch, good, b.layout.rows)
+	}
+	if b.dropLast {
+		b.names = b.names[:0] // the buffer is filled anew
+		return b.flushBad()
+	}
+	return b.flush()
+}
+
+// close gives back a buffer that is not full.
+func (b *batcher) close() {
+	if b.buf != nil {
+		b.buf.Release()
+		b.buf = nil
+	}
+}
+
+// badSample is the row of a sample that failed.
+func (w *worker) badSample() BadSample {
+	row := BadSample{
+		Name:  strings.ToValidUTF8(w.sample.Name, "\uFFFD"),
+		Index: int64(w.sample.Index), Epoch: int32(w.sample.Epoch),
+		Stage: w.stage, Reason: strings.ToValidUTF8(reason(w.err), "\uFFFD"), SHA256: w.sha256,
+	}
+	return row
+}
+
+// reason is what an *Error says besides the columns a row has of its own.
+func reason(err error) string {
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Err.Error()
+	}
+	return err.Error()
+}
