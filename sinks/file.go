@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/google/renameio/v2"
+
+	"sluice/pipeline/config"
 )
 
 // replaceFile gives path what write writes, whole or not at all: into a
@@ -69,7 +71,7 @@ func fileError(path string, err error) error {
 // folder.
 func inRunFolder(option, name string) error {
 	if !filepath.IsLocal(name) || filepath.Clean(name) == "." {
-		return fmt.Errorf("%s: %q is no file inside the run folder; give a plain name", option, name)
+		return config.Fieldf(option, "must be a file inside the run folder, is %q; give a plain name", name)
 	}
 	return nil
 }

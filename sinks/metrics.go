@@ -14,6 +14,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"sluice/pipeline"
+	"sluice/pipeline/config"
 )
 
 func init() {
@@ -49,7 +50,7 @@ func NewMetrics(o MetricsOptions) (*MetricsSink, error) {
 			return nil, err
 		}
 		if filepath.Clean(o.Parquet) == filepath.Clean(o.File) {
-			return nil, fmt.Errorf("parquet: %q is also file; give two names", o.Parquet)
+			return nil, config.Fieldf("parquet", "must be another file than %q", o.File)
 		}
 	}
 	return &MetricsSink{opt: o}, nil
