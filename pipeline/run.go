@@ -20,13 +20,16 @@ var errStopped = errors.New("a later stage has stopped")
 // closes the others meanwhile.
 func (l *Line) Run(ctx context.Context) error {
 	r := newRun(ctx, l)
-	failed := r.prepare(ctx)
+	failed := underCause(ctx, r.prepare(ctx))
+	places := r.places()
 	var others sync.WaitGroup // all but the provider
-	var done []<-chan struct{}
-	for _, p := range r.places() {
+	for _, p := range places {
 		if p != r.provider {
 			others.Add(1)
 		}
+	}
+	var done []<-chan struct{}
+	for _, p := range places {
 		done = append(done, p.start(func() {
 			if failed == nil {
 				p.work()
@@ -276,10 +279,7 @@ func (r *run) sinkLoop() error {
 		err = r.write(p.ctx, b)
 		b.Record.Release()
 		if err != nil {
-			if p.ctx.Err() != nil {
-				err = errors.Join(context.Cause(p.ctx), err)
-			}
-			return err
+			return underCause(p.ctx, err)
 		}
 	}
 }
@@ -309,6 +309,19 @@ func (r *run) closeSinks() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// underCause is err, if ctx has not ended. If it has, its cause comes first, and
+// err only if it is more than an echo of it.
+func underCause(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	if err == nil || cause == nil || errors.Is(err, cause) {
+		return err
+	}
+	if errors.Is(err, ctx.Err()) {
+		return cause
+	}
+	return errors.Join(cause, err)
 }
 
 // verdict is the error of a run that flowed: the one that reached the sinks. If
