@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"math"
 	"reflect"
-	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -186,7 +185,7 @@ func (d *Decoder) name() string {
 func guard(what string, f func() error) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			err = fmt.Errorf("%s panicked: %v\n%s", what, r, debug.Stack())
+			err = fmt.Errorf("%s panicked: %v", what, r)
 		}
 	}()
 	return f()
@@ -247,7 +246,8 @@ func (d *Decoder) value(n *yaml.Node, v reflect.Value) {
 	}
 }
 
-func (d *Decoder) wrong(n *yaml.Node, want string) {
+// Wrong reports that n must be something else: "size must be WANT, is ...".
+func (d *Decoder) Wrong(n *yaml.Node, want string) {
 	msg := fmt.Sprintf("%s must be %s, is %s", d.name(), want, describe(n))
 	if n.Kind == yaml.ScalarNode && n.Style&(yaml.SingleQuotedStyle|yaml.DoubleQuotedStyle) != 0 {
 		msg += " in quotes"
@@ -257,7 +257,7 @@ func (d *Decoder) wrong(n *yaml.Node, want string) {
 
 func (d *Decoder) bool(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode || n.ShortTag() != "!!bool" {
-		d.wrong(n, "true or false")
+		d.Wrong(n, "true or false")
 		return
 	}
 	v.SetBool(strings.EqualFold(n.Value, "true"))
@@ -266,7 +266,7 @@ func (d *Decoder) bool(n *yaml.Node, v reflect.Value) {
 func (d *Decoder) int(n *yaml.Node, v reflect.Value) {
 	tag := n.ShortTag()
 	if n.Kind != yaml.ScalarNode || tag != "!!int" && tag != "!!float" {
-		d.wrong(n, "a whole number")
+		d.Wrong(n, "a whole number")
 		return
 	}
 	text := strings.TrimPrefix(strings.ReplaceAll(n.Value, "_", ""), "+")
@@ -279,7 +279,7 @@ func (d *Decoder) int(n *yaml.Node, v reflect.Value) {
 			return
 		}
 		if errors.Is(err, strconv.ErrRange) {
-			d.wrong(n, fmt.Sprintf("a whole number from %d to %d", int64(-1)<<(bits-1), int64(1)<<(bits-1)-1))
+			d.Wrong(n, fmt.Sprintf("a whole number from %d to %d", int64(-1)<<(bits-1), int64(1)<<(bits-1)-1))
 			return
 		}
 	} else {
@@ -289,39 +289,39 @@ func (d *Decoder) int(n *yaml.Node, v reflect.Value) {
 			return
 		}
 		if errors.Is(err, strconv.ErrRange) || strings.HasPrefix(text, "-") {
-			d.wrong(n, fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<(bits-1)<<1-1))
+			d.Wrong(n, fmt.Sprintf("a whole number from 0 to %d", uint64(1)<<(bits-1)<<1-1))
 			return
 		}
 	}
-	d.wrong(n, "a whole number")
+	d.Wrong(n, "a whole number")
 }
 
 func (d *Decoder) float(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.wrong(n, "a number")
+		d.Wrong(n, "a number")
 		return
 	}
 	tag := n.ShortTag()
 	if tag != "!!int" && tag != "!!float" {
 		// The yaml package takes a number that no float64 holds for text.
 		if _, err := strconv.ParseFloat(n.Value, 64); n.Style == 0 && errors.Is(err, strconv.ErrRange) {
-			d.wrong(n, "a number of ordinary size")
+			d.Wrong(n, "a number of ordinary size")
 		} else {
-			d.wrong(n, "a number")
+			d.Wrong(n, "a number")
 		}
 		return
 	}
 	var f float64
 	if err := n.Decode(&f); err != nil {
-		d.wrong(n, "a number")
+		d.Wrong(n, "a number")
 		return
 	}
 	if math.IsNaN(f) || math.IsInf(f, 0) {
-		d.wrong(n, "a finite number")
+		d.Wrong(n, "a finite number")
 		return
 	}
 	if v.OverflowFloat(f) {
-		d.wrong(n, "a number of ordinary size (32-bit)")
+		d.Wrong(n, "a number of ordinary size (32-bit)")
 		return
 	}
 	v.SetFloat(f)
@@ -329,7 +329,7 @@ func (d *Decoder) float(n *yaml.Node, v reflect.Value) {
 
 func (d *Decoder) string(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.ScalarNode {
-		d.wrong(n, "text")
+		d.Wrong(n, "text")
 		return
 	}
 	if n.ShortTag() != "!!str" {
@@ -342,7 +342,7 @@ func (d *Decoder) string(n *yaml.Node, v reflect.Value) {
 func (d *Decoder) duration(n *yaml.Node, v reflect.Value) {
 	t, err := time.ParseDuration(n.Value)
 	if n.Kind != yaml.ScalarNode || err != nil {
-		d.wrong(n, "a duration such as 90s or 1h30m")
+		d.Wrong(n, "a duration such as 90s or 1h30m")
 		return
 	}
 	v.SetInt(int64(t))
@@ -350,7 +350,7 @@ func (d *Decoder) duration(n *yaml.Node, v reflect.Value) {
 
 func (d *Decoder) list(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.SequenceNode {
-		d.wrong(n, "a list")
+		d.Wrong(n, "a list")
 		return
 	}
 	if v.Kind() == reflect.Array {
@@ -368,7 +368,7 @@ func (d *Decoder) list(n *yaml.Node, v reflect.Value) {
 
 func (d *Decoder) mapping(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {
-		d.wrong(n, "a mapping")
+		d.Wrong(n, "a mapping")
 		return
 	}
 	m := reflect.MakeMapWithSize(v.Type(), len(n.Content)/2)
@@ -383,7 +383,7 @@ func (d *Decoder) mapping(n *yaml.Node, v reflect.Value) {
 // fields reads a mapping into fields.
 func (d *Decoder) fields(n *yaml.Node, fields []field) {
 	if n.Kind != yaml.MappingNode {
-		d.wrong(n, "a mapping of fields")
+		d.Wrong(n, "a mapping of fields")
 		return
 	}
 	given := map[string]bool{}

@@ -125,6 +125,8 @@ func (r *Registry[T]) DecodeWith(d *Decoder, n *yaml.Node, common any) (item Ite
 	}
 	item.Options = v.Elem().Interface()
 	if err := guard("building it", func() (err error) { item.Value, err = e.build(item.Options); return err }); err != nil {
+		var none T
+		item.Value = none
 		item.Report(d, err)
 		return item, false
 	}

@@ -75,9 +75,8 @@ func (s setter) set(n *yaml.Node, t reflect.Type, steps []string, value *yaml.No
 			}
 		}
 		if n.Kind == yaml.SequenceNode {
-			var err error
-			var at int
-			if at, steps, err = s.index(n, done, steps, i); err != nil {
+			at, err := s.index(n, done, step)
+			if err != nil {
 				return err
 			}
 			parent := n
@@ -92,18 +91,17 @@ func (s setter) set(n *yaml.Node, t reflect.Type, steps []string, value *yaml.No
 				continue
 			}
 			// The step named the item, so what follows is inside its options.
-			choice, chosen = chooser(deref(t))
-			inner := n
-			if inner.Kind == yaml.ScalarNode {
-				key := *inner
-				*inner = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column,
+			if n.Kind == yaml.ScalarNode {
+				key := *n
+				*n = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column,
 					Content: []*yaml.Node{&key, {Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line, Column: n.Column}}}
 			}
-			t = nil
-			if chosen {
-				t = typeOf(choice.Choice(inner.Content[0].Value))
+			if choice, chosen = chooser(deref(t)); chosen {
+				t = typeOf(choice.Choice(n.Content[0].Value))
+			} else {
+				t = nil
 			}
-			n = inner.Content[1]
+			n = n.Content[1]
 			continue
 		}
 		child := lookup(n, step)
@@ -163,10 +161,9 @@ func (s setter) mark(n *yaml.Node) {
 	}
 }
 
-// index finds the item of a list that steps[i] names, appending one if it is
-// the number after the last.
-func (s setter) index(n *yaml.Node, done string, steps []string, i int) (int, []string, error) {
-	step := steps[i]
+// index finds the item of a list that step names, appending one if it is the
+// number after the last.
+func (s setter) index(n *yaml.Node, done, step string) (int, error) {
 	if at, err := strconv.Atoi(step); err == nil {
 		if at == len(n.Content) {
 			item := &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line, Column: n.Column}
@@ -174,9 +171,9 @@ func (s setter) index(n *yaml.Node, done string, steps []string, i int) (int, []
 			n.Content = append(n.Content, item)
 		}
 		if at < 0 || at >= len(n.Content) {
-			return 0, nil, s.errorf("%s has no item %d: it has %d, counted from 0", done, at, len(n.Content))
+			return 0, s.errorf("%s has no item %d: it has %d, counted from 0", done, at, len(n.Content))
 		}
-		return at, steps, nil
+		return at, nil
 	}
 	base, nth := step, 1
 	if name, number, ok := strings.Cut(step, "#"); ok {
@@ -193,18 +190,18 @@ func (s setter) index(n *yaml.Node, done string, steps []string, i int) (int, []
 		names = append(names, name)
 		if name == base {
 			if nth--; nth == 0 {
-				return at, steps, nil
+				return at, nil
 			}
 		}
 	}
 	for at, item := range n.Content {
 		if s.itemName(item) != "" && item.Kind == yaml.MappingNode {
 			if own := lookup(item.Content[1], "name"); own != nil && own.Value == step {
-				return at, steps, nil
+				return at, nil
 			}
 		}
 	}
-	return 0, nil, s.errorf("%s has no item %q%s", done, step, hint(base, names))
+	return 0, s.errorf("%s has no item %q%s", done, step, hint(base, names))
 }
 
 // itemName is the name of `name` and `name: {options}`, empty for another form.
