@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,6 +16,7 @@ import (
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"sluice/pipeline"
+	"sluice/pipeline/config"
 )
 
 func init() {
@@ -43,16 +43,6 @@ type QuarantineSink struct {
 	open          *os.File // the journal, once there is a row
 }
 
-// journalRow is pipeline.BadSample with the names of its columns.
-type journalRow struct {
-	Name   string `json:"name"`
-	Index  int64  `json:"index"`
-	Epoch  int32  `json:"epoch"`
-	Stage  string `json:"stage"`
-	Reason string `json:"reason"`
-	SHA256 string `json:"sha256"`
-}
-
 // NewQuarantine makes the quarantine sink; file is a name in the run folder that
 // ends in .parquet.
 func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
@@ -60,7 +50,7 @@ func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
 		return nil, err
 	}
 	if filepath.Ext(o.File) != ".parquet" {
-		return nil, fmt.Errorf("file: %q does not end in .parquet, which is what it is", o.File)
+		return nil, config.Fieldf("file", "must end in .parquet, is %q", o.File)
 	}
 	return &QuarantineSink{opt: o}, nil
 }
@@ -68,17 +58,11 @@ func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
 // Accepts only bad samples.
 func (q *QuarantineSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Quarantine }
 
-// Prepare removes what an earlier run left under the same names, so that a run
-// without bad samples does not seem to have some.
+// Prepare removes what an earlier run left under the same names.
 func (q *QuarantineSink) Prepare(_ context.Context, env *pipeline.Env) error {
 	q.file = filepath.Join(env.RunDir, q.opt.File)
 	q.journal = strings.TrimSuffix(q.file, ".parquet") + ".jsonl"
-	for _, path := range []string{q.file, q.journal} {
-		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fileError(path, err)
-		}
-	}
-	return nil
+	return startAfresh(q.file, q.journal)
 }
 
 // Write appends the rows of b to the journal.
@@ -97,7 +81,7 @@ func (q *QuarantineSink) Write(_ context.Context, b *pipeline.Batch) error {
 	}
 	var lines []byte
 	for _, row := range rows {
-		line, err := json.Marshal(journalRow(row))
+		line, err := json.Marshal(row)
 		if err != nil {
 			return err
 		}
@@ -141,7 +125,7 @@ func quarantineParquet(w io.Writer, journal io.Reader) error {
 	empty := pipeline.QuarantineRecord()
 	defer empty.Release()
 	out, err := pqarrow.NewFileWriter(empty.Schema(), w,
-		parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Zstd)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
+		parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy)), pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
 	if err != nil {
 		return err
 	}
@@ -151,11 +135,11 @@ func quarantineParquet(w io.Writer, journal io.Reader) error {
 		line, err := in.ReadBytes('\n')
 		switch {
 		case err == nil:
-			var row journalRow
+			var row pipeline.BadSample
 			if err := json.Unmarshal(line, &row); err != nil {
 				return fmt.Errorf("line %q of the journal: %w", line, err)
 			}
-			rows = append(rows, pipeline.BadSample(row))
+			rows = append(rows, row)
 		case errors.Is(err, io.EOF):
 			more = false
 		default:

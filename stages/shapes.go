@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"sluice/pipeline"
+	"sluice/pipeline/config"
 )
 
 func init() {
@@ -49,17 +50,17 @@ type Shapes struct {
 // NewShapes makes the source. It renders nothing yet.
 func NewShapes(o ShapesOptions) (*Shapes, error) {
 	if o.Samples < 1 {
-		return nil, fmt.Errorf("samples: %d; give at least 1", o.Samples)
+		return nil, config.Fieldf("samples", "must be at least 1, is %d", o.Samples)
 	}
 	if o.Classes < 2 || o.Classes > len(shapeClasses) {
-		return nil, fmt.Errorf("classes: %d is outside 2..%d", o.Classes, len(shapeClasses))
+		return nil, config.Fieldf("classes", "must be 2 to %d, is %d", len(shapeClasses), o.Classes)
 	}
 	if o.MaxBytes < 0 {
-		return nil, fmt.Errorf("max_bytes: %d is negative; 0 keeps nothing", o.MaxBytes)
+		return nil, config.Fieldf("max_bytes", "must not be negative, is %d; 0 keeps nothing", o.MaxBytes)
 	}
 	split := slices.Index(splits, o.Split)
 	if split < 0 {
-		return nil, fmt.Errorf("split: %q is neither train nor val", o.Split)
+		return nil, config.Fieldf("split", "must be train or val, is %q", o.Split)
 	}
 	return &Shapes{
 		opt: o, split: uint64(split),

@@ -281,7 +281,7 @@ func TestShapesRefuse(t *testing.T) {
 	for want, change := range map[string]func(*ShapesOptions){
 		"samples":   func(o *ShapesOptions) { o.Samples = 0 },
 		"classes":   func(o *ShapesOptions) { o.Classes = 1 },
-		"classes: ": func(o *ShapesOptions) { o.Classes = 11 },
+		"classes ":  func(o *ShapesOptions) { o.Classes = 11 },
 		"split":     func(o *ShapesOptions) { o.Split = "test" },
 		"max_bytes": func(o *ShapesOptions) { o.MaxBytes = -1 },
 	} {

@@ -1,0 +1,157 @@
+package sinks
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"image/png"
+	"io"
+	"path/filepath"
+	"slices"
+
+	"sluice/net"
+	"sluice/pipeline"
+	"sluice/pipeline/config"
+)
+
+func init() {
+	pipeline.RegisterSink("pictures",
+		"Draws curves.png, the loss and the accuracy of training and validation, and kernels.png, what the first convolution looks for, when the run ends.",
+		PicturesOptions{},
+		func(o PicturesOptions) (pipeline.Sink, error) { return NewPictures(o) })
+}
+
+// PicturesOptions are the options of the pictures sink.
+type PicturesOptions struct {
+	Every int `yaml:"every" doc:"draw them anew every so many steps while the run goes, too; 0: only at its end, also by an error"`
+}
+
+// The files of the pictures sink, in the run folder.
+const (
+	curvesFile  = "curves.png"
+	kernelsFile = "kernels.png"
+)
+
+// PicturesSink draws what it has seen of the run: curves from Metrics batches
+// and the first convolution's kernels from the last Weights batch. What it has
+// seen nothing of it does not draw. Its memory is bounded however long the run.
+type PicturesSink struct {
+	opt           PicturesOptions
+	dir           string // empty until Prepare
+	name          string
+	stepsPerEpoch int
+
+	train, validation series
+	kernels           *net.NamedTensor
+	bgr               bool // channel order of the kernels
+	drawn             int  // step of the last drawing
+}
+
+// NewPictures makes the pictures sink.
+func NewPictures(o PicturesOptions) (*PicturesSink, error) {
+	if o.Every < 0 {
+		return nil, config.Fieldf("every", "must not be negative, is %d", o.Every)
+	}
+	return &PicturesSink{opt: o}, nil
+}
+
+// Accepts metrics and weights.
+func (p *PicturesSink) Accepts(k pipeline.Kind) bool {
+	return k == pipeline.Metrics || k == pipeline.Weights
+}
+
+// Prepare removes the pictures of an earlier run.
+func (p *PicturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
+	if err := startAfresh(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile)); err != nil {
+		return err
+	}
+	p.dir, p.name, p.stepsPerEpoch = env.RunDir, env.Name, env.StepsPerEpoch
+	return nil
+}
+
+// Write takes in a batch, and draws if it is time to.
+func (p *PicturesSink) Write(_ context.Context, b *pipeline.Batch) error {
+	switch b.Kind {
+	case pipeline.Metrics:
+		rows, err := pipeline.MetricsOf(b.Record)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			switch row.Event {
+			case "step":
+				p.train.add(row)
+			case "validation":
+				p.validation.add(row)
+			}
+			if p.opt.Every > 0 && row.Step >= p.drawn+p.opt.Every {
+				p.drawn = row.Step
+				if err := p.draw(); err != nil {
+					return err
+				}
+			}
+		}
+	case pipeline.Weights:
+		return p.takeKernels(b)
+	}
+	return nil
+}
+
+// takeKernels copies the first convolution's weights. Only rows up to that one
+// are decoded: the rest of a network can be hundreds of megabytes.
+func (p *PicturesSink) takeKernels(b *pipeline.Batch) error {
+	for i := range b.Record.NumRows() {
+		row := b.Record.NewSlice(i, i+1)
+		tensors, meta, err := net.TensorsOf(row)
+		row.Release()
+		if err != nil {
+			return err
+		}
+		for _, t := range tensors {
+			if t.Role != "weight" || len(t.Dims) != 4 {
+				continue
+			}
+			t.Dims, t.Data = slices.Clone(t.Dims), slices.Clone(t.Data)
+			p.kernels, p.bgr = &t, isBGR(meta)
+			return nil
+		}
+	}
+	return nil
+}
+
+// isBGR reads the channel order from the metadata of weights.
+func isBGR(meta map[string]string) bool {
+	var input struct {
+		Channels string `json:"channels"`
+	}
+	// Weights of another making say nothing of it, and have the usual order.
+	return json.Unmarshal([]byte(meta["input"]), &input) == nil && input.Channels == "bgr"
+}
+
+// Close draws what there is.
+func (p *PicturesSink) Close() error {
+	if p.dir == "" {
+		return nil
+	}
+	return p.draw()
+}
+
+func (p *PicturesSink) draw() error {
+	var curvesErr, kernelsErr error
+	if p.train.rows+p.validation.rows > 0 {
+		curvesErr = replaceFile(filepath.Join(p.dir, curvesFile), func(w io.Writer) error {
+			return drawCurves(w, p.name, p.stepsPerEpoch, &p.train, &p.validation)
+		})
+	}
+	if p.kernels != nil {
+		kernelsErr = replaceFile(filepath.Join(p.dir, kernelsFile), func(w io.Writer) error {
+			img, err := drawKernels(p.kernels, p.bgr)
+			if err != nil {
+				return fmt.Errorf("kernels %s: %w", p.kernels.Name, err)
+			}
+			return png.Encode(w, img)
+		})
+	}
+	return errors.Join(curvesErr, kernelsErr)
+}
