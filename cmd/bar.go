@@ -1,0 +1,47 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/vbauerster/mpb/v8"
+	"github.com/vbauerster/mpb/v8/decor"
+)
+
+// barView redraws two lines at the bottom of a terminal: how far the run is, and
+// how well it goes. It uses no colour.
+type barView struct {
+	out  *os.File
+	prog *progress
+	mpb  *mpb.Progress
+}
+
+func (v *barView) begin(p *progress) {
+	v.prog = p
+	v.mpb = mpb.New(mpb.WithOutput(v.out), mpb.WithRefreshRate(200*time.Millisecond))
+	top := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		_, err := io.WriteString(w, v.prog.barLine(s.AvailableWidth))
+		return err
+	})
+	below := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
+		_, err := io.WriteString(w, v.prog.numbersLine(s.AvailableWidth)+"\n")
+		return err
+	})
+	// The bar's own count is not shown; the run ends it in close.
+	if _, err := v.mpb.Add(0, top, mpb.BarFillerTrim(), mpb.BarBtmExtender(below)); err != nil {
+		panic(err) // only for a container that has ended
+	}
+}
+
+// step does nothing: the display reads the progress when it redraws.
+func (v *barView) step() {}
+
+func (v *barView) line(text string) { fmt.Fprintln(v.mpb, text) }
+
+func (v *barView) close() {
+	if v.mpb != nil {
+		v.mpb.Shutdown()
+	}
+}

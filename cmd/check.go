@@ -1,0 +1,33 @@
+package cmd
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func newCheck() *cobra.Command {
+	var s settings
+	c := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Find every mistake in a YAML file, and say what a run would do and need",
+		Long: `Finds every mistake in a YAML file at once. If there is none it tells the sizes of
+images and layers, the parameters, the memory and the steps. It allocates no
+tensor and writes nothing.`,
+		Args: exactly("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			spec, err := s.load(args[0])
+			if err != nil {
+				return err
+			}
+			report, err := spec.Check()
+			if err != nil {
+				return &exitError{exitUsage, err}
+			}
+			_, err = fmt.Fprint(c.OutOrStdout(), report)
+			return err
+		},
+	}
+	s.flags(c)
+	return c
+}

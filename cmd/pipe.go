@@ -1,0 +1,39 @@
+package cmd
+
+import (
+	"errors"
+	"io"
+	"os"
+	"sync/atomic"
+	"syscall"
+)
+
+// lossyPipe is a standard stream whose reader may go away: from then on what is
+// written to it is dropped, and the program goes on.
+type lossyPipe struct {
+	w      *os.File
+	broken atomic.Bool
+}
+
+func (p *lossyPipe) Write(b []byte) (int, error) {
+	if p.broken.Load() {
+		return len(b), nil
+	}
+	n, err := p.w.Write(b)
+	if errors.Is(err, syscall.EPIPE) || errors.Is(err, io.ErrClosedPipe) {
+		p.broken.Store(true)
+		return len(b), nil
+	}
+	return n, err
+}
+
+// file is the file behind a stream, nil if there is none.
+func file(w io.Writer) *os.File {
+	switch w := w.(type) {
+	case *lossyPipe:
+		return w.w
+	case *os.File:
+		return w
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package cmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// runRecord is run.json: what a run was made of and what became of it.
+type runRecord struct {
+	Name     string     `json:"name"`
+	Status   string     `json:"status"` // "running", "done", "failed" or "interrupted"
+	Error    string     `json:"error,omitempty"`
+	Seed     uint64     `json:"seed"`
+	File     string     `json:"file"`               // as it was given; resolved.yaml is what it came to
+	Set      []string   `json:"set,omitempty"`      // the --set overrides, other flags among them
+	Started  time.Time  `json:"started"`            //
+	Finished *time.Time `json:"finished,omitempty"` // nil while it runs, and for ever if it was killed
+	Versions versions   `json:"versions"`
+}
+
+const runFile = "run.json"
+
+// runDir is the folder of one run, held by this process until it is closed.
+type runDir struct {
+	path   string
+	kept   string // where the results of the run before are now; "" if there were none
+	lock   *os.File
+	record runRecord
+}
+
+// openRunDir makes the run folder and writes resolved.yaml and run.json. The
+// results of an earlier run of that name are moved aside, never written over.
+func openRunDir(path string, resolved []byte, record runRecord) (*runDir, error) {
+	d := &runDir{path: path, record: record}
+	if err := d.create(); err != nil {
+		return nil, fmt.Errorf("run folder %s: %w", path, err)
+	}
+	if err := errors.Join(d.write("resolved.yaml", resolved), d.writeRecord()); err != nil {
+		d.lock.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func (d *runDir) create() (err error) {
+	if err := os.MkdirAll(d.path, 0o777); err != nil {
+		return reason(err)
+	}
+	if d.lock, err = lockDir(d.path); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			d.lock.Close()
+		}
+	}()
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return reason(err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	if _, err := os.Stat(filepath.Join(d.path, runFile)); err != nil {
+		return fmt.Errorf("it has files in it but no %s, so it is not of a run; give the run another name with --set name=NAME, or empty it", runFile)
+	}
+	// The lock moves with the folder, so a run that has it still holds it.
+	for i := 1; ; i++ {
+		d.kept = fmt.Sprintf("%s.%d", d.path, i)
+		if _, err := os.Lstat(d.kept); errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	if err := os.Rename(d.path, d.kept); err != nil {
+		return fmt.Errorf("moving the results of the run before aside: %w", err)
+	}
+	d.lock.Close()
+	if err := os.Mkdir(d.path, 0o777); err != nil {
+		return reason(err)
+	}
+	d.lock, err = lockDir(d.path)
+	return err
+}
+
+func (d *runDir) write(name string, data []byte) error {
+	path := filepath.Join(d.path, name)
+	if err := renameio.WriteFile(path, data, 0o666); err != nil {
+		return fmt.Errorf("writing %s: %w", path, reason(err))
+	}
+	return nil
+}
+
+func (d *runDir) writeRecord() error {
+	data, err := json.MarshalIndent(d.record, "", "  ")
+	if err != nil {
+		return err
+	}
+	return d.write(runFile, append(data, '\n'))
+}
+
+// finish writes how the run ended into run.json and gives the folder free.
+func (d *runDir) finish(status string, runErr error) error {
+	defer d.lock.Close()
+	now := time.Now().UTC()
+	d.record.Status, d.record.Finished = status, &now
+	if runErr != nil {
+		d.record.Error = runErr.Error()
+	}
+	return d.writeRecord()
+}
+
+type keptFile struct {
+	name string
+	size int64
+}
+
+// files lists what is in the folder, temporary files left out.
+func (d *runDir) files() []keptFile {
+	entries, err := os.ReadDir(d.path)
+	if err != nil {
+		return nil
+	}
+	var files []keptFile
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && e.Name()[0] != '.' {
+			files = append(files, keptFile{e.Name(), info.Size()})
+		}
+	}
+	return files
+}
+
+// reason leaves out of a file error the path that the caller names anyway.
+func reason(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}

@@ -1,0 +1,211 @@
+package cmd_test
+
+import (
+	"errors"
+	"fmt"
+	"image"
+	"image/color"
+	"image/jpeg"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"sluice/cmd"
+
+	_ "sluice/gpu"
+	_ "sluice/sinks"
+	_ "sluice/stages"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"pipeline": cmd.Main})
+}
+
+// TestScripts runs the command as a user does; see testdata/script.
+func TestScripts(t *testing.T) {
+	root, err := filepath.Abs("..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/script",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("EXAMPLES", filepath.Join(root, "examples"))
+			return nil
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"images":    makeImages,
+			"lastline":  lastLine,
+			"exit":      exitCode,
+			"interrupt": interrupt,
+			"truncated": truncateFile,
+		},
+	})
+}
+
+// makeImages writes a folder of JPEGs: images DIR CLASSES COUNT WIDTH HEIGHT.
+// Classes differ in the direction of their stripes.
+func makeImages(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: images DIR CLASSES COUNT WIDTH HEIGHT")
+	}
+	var n [4]int
+	for i, a := range args[1:] {
+		var err error
+		n[i], err = strconv.Atoi(a)
+		ts.Check(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 2))
+	for class := range n[0] {
+		dir := filepath.Join(ts.MkAbs(args[0]), fmt.Sprintf("class%d", class))
+		ts.Check(os.MkdirAll(dir, 0o777))
+		for i := range n[1] {
+			ts.Check(writeStripes(filepath.Join(dir, fmt.Sprintf("%03d.jpg", i)), class, n[2], n[3], rng))
+		}
+	}
+}
+
+func writeStripes(path string, class, w, h int, rng *rand.Rand) error {
+	img := image.NewRGBA(image.Rect(0, 0, w, h))
+	phase := rng.IntN(16)
+	for y := range h {
+		for x := range w {
+			along := []int{x, y, x + y}[class%3]
+			level := uint8(64 + 8*((along+phase)%16) + rng.IntN(16))
+			img.Set(x, y, color.RGBA{level, 255 - level, 128, 255})
+		}
+	}
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	if err := jpeg.Encode(f, img, nil); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// lastLine checks the last line of a file: lastline FILE TEXT...
+func lastLine(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: lastline FILE TEXT...")
+	}
+	text := ts.ReadFile(args[0])
+	if !strings.HasSuffix(text, "\n") {
+		ts.Fatalf("%s does not end in a line", args[0])
+	}
+	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
+	for _, want := range args[1:] {
+		if last := lines[len(lines)-1]; !strings.Contains(last, want) {
+			ts.Fatalf("the last line of %s is %q, without %q", args[0], last, want)
+		}
+	}
+}
+
+// exitCode runs a command that must end with a code: exit CODE COMMAND ARG...
+// Its output is there for stdout and stderr.
+func exitCode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exit CODE COMMAND ARG...")
+	}
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		ts.Fatalf("%v", err)
+	}
+	if strconv.Itoa(code) != args[0] {
+		ts.Fatalf("%s ended with code %d, want %s", args[1], code, args[0])
+	}
+}
+
+// interrupt starts a command with its streams in the files stdout and stderr,
+// waits until a file holds a text, sends a signal, and wants the command to end
+// with a code soon: interrupt SIGNAL FILE TEXT CODE COMMAND ARG...
+func interrupt(ts *testscript.TestScript, neg bool, args []string) {
+	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}
+	if neg || len(args) < 5 || signals[args[0]] == nil {
+		ts.Fatalf("usage: interrupt INT|TERM FILE TEXT CODE COMMAND ARG...")
+	}
+	path := args[4]
+	for dir := range strings.SplitSeq(ts.Getenv("PATH"), string(filepath.ListSeparator)) {
+		if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
+			path = filepath.Join(dir, path)
+			break
+		}
+	}
+	c := exec.Command(path, args[5:]...)
+	c.Dir = ts.MkAbs(".")
+	c.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
+	var err error
+	out, err := os.Create(ts.MkAbs("stdout"))
+	ts.Check(err)
+	defer out.Close()
+	errs, err := os.Create(ts.MkAbs("stderr"))
+	ts.Check(err)
+	defer errs.Close()
+	c.Stdout, c.Stderr = out, errs
+	ts.Check(c.Start())
+	ended := make(chan struct{})
+	go func() {
+		_ = c.Wait() // its code is read below
+		close(ended)
+	}()
+	show := func() string {
+		text := ""
+		for _, name := range []string{"stdout", "stderr"} {
+			data, _ := os.ReadFile(ts.MkAbs(name))
+			text += fmt.Sprintf("\n%s:\n%s", name, data)
+		}
+		return text
+	}
+	holds := func() bool {
+		data, err := os.ReadFile(ts.MkAbs(args[1]))
+		return err == nil && strings.Contains(string(data), args[2])
+	}
+	for deadline := time.After(time.Minute); !holds(); {
+		select {
+		case <-ended:
+			ts.Fatalf("the command ended before %s held %q%s", args[1], args[2], show())
+		case <-deadline:
+			_ = c.Process.Kill()
+			ts.Fatalf("%s did not come to hold %q in a minute%s", args[1], args[2], show())
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	sent := time.Now()
+	ts.Check(c.Process.Signal(signals[args[0]]))
+	select {
+	case <-ended:
+		ts.Logf("ended %v after the signal", time.Since(sent).Round(time.Millisecond))
+	case <-time.After(10 * time.Second): // 2 s are promised; tests share their machine
+		_ = c.Process.Kill()
+		ts.Fatalf("the command went on for 10 s after the signal%s", show())
+	}
+	if code := strconv.Itoa(c.ProcessState.ExitCode()); code != args[3] {
+		ts.Fatalf("the command ended with code %s, want %s%s", code, args[3], show())
+	}
+}
+
+// truncateFile cuts a file: truncated FILE BYTES.
+func truncateFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: truncated FILE BYTES")
+	}
+	n, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), n))
+}

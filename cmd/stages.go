@@ -1,0 +1,182 @@
+package cmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"sluice/net"
+	"sluice/pipeline"
+	"sluice/pipeline/config"
+)
+
+func newStages() *cobra.Command {
+	return &cobra.Command{
+		Use:   "stages [NAME]",
+		Short: "List all that a YAML can name, or tell the options of one",
+		Long: `Without an argument: every source, stage, sink, layer and preset of this program.
+With a name: its options with their types, defaults and meaning.`,
+		Args: atMostOne,
+		RunE: func(c *cobra.Command, args []string) error {
+			out := &errWriter{w: c.OutOrStdout()}
+			if len(args) == 0 {
+				listCatalogue(out, catalogue(), invocation())
+				return out.err
+			}
+			if !tellEntry(out, catalogue(), args[0]) {
+				return unknownEntry(args[0])
+			}
+			return out.err
+		},
+	}
+}
+
+// entry is one thing that a YAML can name.
+type entry struct {
+	kind, name, doc string
+	fields          []config.Field
+}
+
+// group is the things of one kind.
+type group struct {
+	title   string // with its place in the YAML
+	entries []entry
+}
+
+// catalogue is all that this program has registered.
+func catalogue() []group {
+	return []group{
+		{"sources (source:)", entriesOf(pipeline.Sources)},
+		{"sample stages (samples:)", entriesOf(pipeline.SampleStages)},
+		{"batch stages (batches:)", entriesOf(pipeline.BatchStages)},
+		{"sinks (sinks:)", entriesOf(pipeline.Sinks)},
+		{"layers (net: layers:)", entriesOf(net.Layers)},
+	}
+}
+
+func entriesOf[T any](r *config.Registry[T]) []entry {
+	var entries []entry
+	for _, name := range r.Names() {
+		e, _ := r.Lookup(name)
+		entries = append(entries, entry{r.Kind(), name, e.Doc, e.Fields()})
+	}
+	return entries
+}
+
+// docWidth is how wide texts are set: readable, and narrower than a terminal.
+const docWidth = 78
+
+func listCatalogue(out io.Writer, groups []group, program string) {
+	longest := 0
+	for _, g := range groups {
+		for _, e := range g.entries {
+			longest = max(longest, len(e.name))
+		}
+	}
+	for _, g := range groups {
+		if len(g.entries) == 0 {
+			continue
+		}
+		fmt.Fprintln(out, g.title)
+		for _, e := range g.entries {
+			indented(out, fmt.Sprintf("  %-*s  ", longest, e.name), firstSentence(e.doc))
+		}
+		fmt.Fprintln(out)
+	}
+	fmt.Fprintf(out, "The options of one: %s stages NAME\n", program)
+}
+
+// tellEntry tells everything of the entries called name; there may be a source
+// and a sink of one name.
+func tellEntry(out io.Writer, groups []group, name string) bool {
+	found := false
+	for _, g := range groups {
+		for _, e := range g.entries {
+			if e.name != name {
+				continue
+			}
+			if found {
+				fmt.Fprintln(out)
+			}
+			found = true
+			fmt.Fprintf(out, "%s (%s)\n", e.name, e.kind)
+			indented(out, "  ", e.doc)
+			if len(e.fields) == 0 {
+				fmt.Fprintln(out, "\n  It has no options.")
+			}
+			tellFields(out, "  ", e.fields)
+		}
+	}
+	return found
+}
+
+func tellFields(out io.Writer, indent string, fields []config.Field) {
+	for _, f := range fields {
+		head := fmt.Sprintf("\n%s%s: %s", indent, f.Name, f.Type)
+		switch {
+		case f.Required:
+			head += ", required"
+		case f.Default != "" && len(f.Fields) == 0:
+			head += ", default " + f.Default
+		}
+		fmt.Fprintln(out, head)
+		indented(out, indent+"    ", f.Doc)
+		tellFields(out, indent+"    ", f.Fields)
+	}
+}
+
+func unknownEntry(name string) error {
+	var names []string
+	for _, g := range catalogue() {
+		for _, e := range g.entries {
+			names = append(names, e.name)
+		}
+	}
+	hint := fmt.Sprintf("; %s stages lists all", invocation())
+	if near, ok := config.Nearest(name, names); ok {
+		hint = fmt.Sprintf(", did you mean %q?", near)
+	}
+	return usagef("nothing is called %q%s", name, hint)
+}
+
+// indented prints text in lines of docWidth, the first after prefix and the
+// others below it.
+func indented(out io.Writer, prefix, text string) {
+	blank := strings.Repeat(" ", len(prefix))
+	line := prefix
+	for _, word := range strings.Fields(text) {
+		if len([]rune(line))+len([]rune(word)) > docWidth && strings.TrimSpace(line) != "" && line != prefix {
+			fmt.Fprintln(out, strings.TrimRight(line, " "))
+			line = blank
+		}
+		line += word + " "
+	}
+	fmt.Fprintln(out, strings.TrimRight(line, " "))
+}
+
+func firstSentence(doc string) string {
+	if s, _, ok := strings.Cut(doc, ". "); ok {
+		return s
+	}
+	return strings.TrimSuffix(doc, ".")
+}
+
+// errWriter keeps the first error, so that it is looked at once.
+type errWriter struct {
+	w   io.Writer
+	err error
+}
+
+func (e *errWriter) Write(p []byte) (int, error) {
+	if e.err != nil {
+		return 0, e.err
+	}
+	n, err := e.w.Write(p)
+	if err != nil {
+		e.err = errors.Join(errors.New("writing to standard output"), err)
+	}
+	return n, err
+}

@@ -1,0 +1,86 @@
+package cmd
+
+import (
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"sluice/pipeline"
+)
+
+// about says what the usual files of a run folder are.
+var about = map[string]string{
+	"run.json":            "versions, seed, times",
+	"resolved.yaml":       "every setting that was in force",
+	"metrics.jsonl":       "loss, accuracy and speed, step by step",
+	"metrics.parquet":     "the same as a table",
+	"weights.safetensors": "the weights; safetensors.torch.load_file reads them",
+	"curves.png":          "curves of loss and accuracy",
+	"kernels.png":         "the first layer's kernels",
+	"quarantine.parquet":  "the images that could not be used, and why",
+}
+
+// result is how good a run was, in a few words: the validation if there was one,
+// else the training.
+func (c *console) result() string {
+	switch {
+	case c.validation != nil:
+		return accuracy(*c.validation) + " on validation"
+	case c.done != nil:
+		return accuracy(*c.done)
+	case c.step != nil:
+		return accuracy(*c.step) + " in training"
+	}
+	return "no result"
+}
+
+func accuracy(m pipeline.Metric) string {
+	return fmt.Sprintf("%s top-1, %s top-5, loss %.3f", percent(m.Top1), percent(m.Top5), m.Loss)
+}
+
+// summary tells what came out of a run that succeeded.
+func (c *console) summary(out io.Writer, d *runDir, file string, took time.Duration) {
+	fmt.Fprintf(out, "\n%s: %s\n", d.record.Name, c.result())
+	if m := c.done; m != nil {
+		fmt.Fprintf(out, "  took    %s, %s, %s (waited %s for images, %s for sinks)\n",
+			duration(took), rate(m.ImagesPerSecond), bottleneck(m.InputWait, m.SinkWait), percent(m.InputWait), percent(m.SinkWait))
+	}
+	fmt.Fprintf(out, "  files   %s\n", d.path)
+	d.list(out)
+	if d.kept != "" {
+		fmt.Fprintf(out, "  before  the run before is in %s\n", d.kept)
+	}
+	fmt.Fprintf(out, "  next    %s init            writes a YAML of your own\n", invocation())
+	fmt.Fprintf(out, "          %s check %s   says what this one is made of\n", invocation(), file)
+}
+
+// oneLine is the summary of a quiet run.
+func (c *console) oneLine(out io.Writer, d *runDir, took time.Duration) {
+	fmt.Fprintf(out, "%s: %s, %s, %s\n", d.record.Name, c.result(), duration(took), d.path)
+}
+
+// list tells the files of a run folder.
+func (d *runDir) list(out io.Writer) {
+	for _, f := range d.files() {
+		line := fmt.Sprintf("          %-20s %7s  %s", f.name, size(f.size), about[f.name])
+		fmt.Fprintln(out, strings.TrimRight(line, " "))
+	}
+}
+
+// whatWasKept tells what is left of a run that did not come to its end.
+func (c *console) whatWasKept(out io.Writer, d *runDir) {
+	if c.step != nil {
+		fmt.Fprintf(out, "stopped after step %d of %d; kept in %s:\n", c.step.Step, c.prog.total(), d.path)
+	} else {
+		fmt.Fprintf(out, "stopped before the first step; kept in %s:\n", d.path)
+	}
+	d.list(out)
+	for _, f := range d.files() {
+		if filepath.Ext(f.name) == ".safetensors" {
+			return
+		}
+	}
+	fmt.Fprintln(out, "no weights had been written yet")
+}
