@@ -1,0 +1,9 @@
+// Package enginetest holds every net.Engine to the same table of cases.
+//
+// Run compares each op with plain float64 loops (truth.go), those loops with
+// central differences, and what is around the ops (layout at the border, memory,
+// errors, cancellation, allocations) with what net.Engine promises. Fuzz draws
+// geometries. Benchmark times ops of AlexNet's sizes and whole steps.
+//
+// A new op is a row of table in cases.go.
+package enginetest

@@ -1,0 +1,247 @@
+package host
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+
+	"sluice/net"
+)
+
+// Engine computes on a fixed pool of goroutines. Its ops have run when they
+// return. See net.Engine for what each does.
+type Engine struct {
+	threads int
+	workers []*worker
+	wake    chan *worker // to the pool; closed by Close
+	idle    sync.WaitGroup
+	closed  bool
+	inputs  []*input
+
+	// The job that runs now: its tasks are 0..tasks-1, next is the first not taken.
+	job   job
+	op    string
+	tasks int
+	next  atomic.Int64
+	ended sync.WaitGroup
+	broke atomic.Bool // a task panicked
+	panic taskPanic
+
+	ctx       context.Context
+	done      <-chan struct{}
+	cancelled error // of this step; Begin clears it
+	err       error // for good
+
+	jobs    jobs
+	scratch []float32 // shared by the tasks of one op
+	flatX   []float32
+	hosts   [][]float32
+}
+
+// A job is an op cut into tasks by its geometry. do may run on any worker and
+// writes nothing that another task of the job writes or reads.
+type job interface{ do(w *worker, task int) }
+
+// jobs holds one of each kind, so that an op allocates nothing.
+type jobs struct {
+	pack      packJob
+	conv      convJob
+	flip      flipJob
+	dgrad     dgradJob
+	wgrad     wgradJob
+	sums      sumsJob
+	actGrad   actGradJob
+	flatten   flattenJob
+	dense     denseJob
+	denseData denseDataJob
+	denseW    denseWeightJob
+	pool      poolJob
+	poolGrad  poolGradJob
+	lrn       lrnJob
+	lrnGrad   lrnGradJob
+	dropout   dropoutJob
+	points    pointsJob
+	softmax   softmaxJob
+	sgd       sgdJob
+}
+
+// worker is what one goroutine has for itself.
+type worker struct {
+	e   *Engine
+	buf []float32
+	alt []float32
+}
+
+// reserve makes the workers' buffers at least this long, so that it does not
+// depend on who takes which task when memory is allocated.
+func (e *Engine) reserve(buf, alt int) {
+	for _, w := range e.workers {
+		need(&w.buf, buf)
+		need(&w.alt, alt)
+	}
+}
+
+// need gives a buffer of n floats of unknown contents.
+func need(buf *[]float32, n int) []float32 {
+	if len(*buf) < n {
+		*buf = make([]float32, n)
+	}
+	return (*buf)[:n]
+}
+
+type taskPanic struct {
+	sync.Mutex
+	value any
+	stack []byte
+}
+
+var _ net.Engine = (*Engine)(nil)
+
+// New makes an engine that computes on threads goroutines (0: as many as there
+// are processors), the caller's among them.
+func New(threads int) *Engine {
+	if threads <= 0 {
+		threads = runtime.GOMAXPROCS(0)
+	}
+	e := &Engine{threads: threads, wake: make(chan *worker), ctx: context.Background()}
+	for i := range threads {
+		w := &worker{e: e}
+		e.workers = append(e.workers, w)
+		if i > 0 {
+			e.idle.Go(e.serve)
+		}
+	}
+	return e
+}
+
+// Name says how it computes.
+func (e *Engine) Name() string {
+	if e.threads == 1 {
+		return "cpu (generic, 1 thread)"
+	}
+	return fmt.Sprintf("cpu (generic, %d threads)", e.threads)
+}
+
+// Begin starts a step that ends early when ctx is done.
+func (e *Engine) Begin(ctx context.Context) {
+	e.ctx, e.done, e.cancelled = ctx, ctx.Done(), nil
+}
+
+// Sync returns the first error, or the cause of the step's cancellation. Ops
+// have run when they return, so there is nothing to wait for.
+func (e *Engine) Sync() error {
+	if e.err != nil {
+		return e.err
+	}
+	return e.cancelled
+}
+
+// Close ends the goroutines. Tensors are memory like any other.
+func (e *Engine) Close() error {
+	if e.closed {
+		return nil
+	}
+	e.closed = true
+	close(e.wake)
+	e.idle.Wait()
+	for _, in := range e.inputs {
+		in.Close()
+	}
+	e.inputs = nil
+	if e.err == nil {
+		e.err = fmt.Errorf("cpu: the engine is closed")
+	}
+	return nil
+}
+
+// fail keeps the first error.
+func (e *Engine) fail(format string, args ...any) {
+	if e.err == nil {
+		e.err = fmt.Errorf("cpu: "+format, args...)
+	}
+}
+
+// stopped says that ops are to do nothing.
+func (e *Engine) stopped() bool {
+	if e.err != nil || e.cancelled != nil {
+		return true
+	}
+	if e.halted() {
+		e.cancelled = context.Cause(e.ctx)
+		return true
+	}
+	return false
+}
+
+// halted is asked by tasks between blocks: they return at once if so, and what
+// the op wrote is of no use.
+func (e *Engine) halted() bool {
+	if e.broke.Load() {
+		return true
+	}
+	select {
+	case <-e.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// run does every task of j and returns when all are done.
+func (e *Engine) run(op string, tasks int, j job) {
+	if tasks <= 0 || e.stopped() {
+		return
+	}
+	e.job, e.op, e.tasks = j, op, tasks
+	e.next.Store(0)
+	helpers := min(e.threads, tasks) - 1
+	e.ended.Add(helpers)
+	for i := range helpers {
+		e.wake <- e.workers[i+1]
+	}
+	e.workers[0].work()
+	e.ended.Wait()
+	e.job = nil
+	if e.broke.Load() {
+		e.broke.Store(false)
+		e.fail("%s: panic: %v\n%s", op, e.panic.value, e.panic.stack)
+	}
+	e.stopped() // remembers a cancellation
+}
+
+func (e *Engine) serve() {
+	for w := range e.wake {
+		w.work()
+		e.ended.Done()
+	}
+}
+
+// work takes tasks until there are none. A panic ends the job.
+func (w *worker) work() {
+	defer w.rescue()
+	e := w.e
+	for !e.halted() {
+		i := int(e.next.Add(1)) - 1
+		if i >= e.tasks {
+			return
+		}
+		e.job.do(w, i)
+	}
+}
+
+func (w *worker) rescue() {
+	v := recover()
+	if v == nil {
+		return
+	}
+	p := &w.e.panic
+	p.Lock()
+	defer p.Unlock()
+	if !w.e.broke.Load() {
+		p.value, p.stack = v, debug.Stack()
+		w.e.broke.Store(true)
+	}
+}

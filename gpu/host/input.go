@@ -1,0 +1,198 @@
+package host
+
+import (
+	"fmt"
+	"sync"
+
+	"sluice/net"
+)
+
+// input is a place for a batch, with a goroutine of its own that fills it.
+type input struct {
+	e         *Engine
+	spec      net.InputSpec
+	x, labels *net.Tensor
+
+	batches chan net.ImageBatch
+	loaded  chan error // one for each batch
+	ended   sync.WaitGroup
+
+	mu      sync.Mutex
+	loading bool
+	closed  bool
+	err     error // of the last load
+	n       int
+}
+
+// NewInput makes a place for batches. Mean, Scale and the batch's Shift are in
+// RGB order whatever BGR says.
+func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
+	if e.err != nil {
+		return nil, e.err
+	}
+	if s.N < 1 || s.H < 1 || s.W < 1 || min(s.Top, s.Bottom, s.Left, s.Right, s.Halo) < 0 {
+		return nil, fmt.Errorf("cpu: the input %+v makes no sense", s)
+	}
+	ts, err := e.Alloc([]net.Spec{
+		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
+		{Name: "labels", Shape: net.Shape{N: 1, C: s.N, H: 1, W: 1}, Kind: net.Vector, To: -1},
+	})
+	if err != nil {
+		return nil, err
+	}
+	in := &input{e: e, spec: s, x: ts[0], labels: ts[1], batches: make(chan net.ImageBatch), loaded: make(chan error, 1)}
+	in.fillLabels(nil)
+	in.ended.Go(in.serve)
+	e.inputs = append(e.inputs, in)
+	return in, nil
+}
+
+func (in *input) serve() {
+	for b := range in.batches {
+		in.loaded <- in.convert(b)
+	}
+}
+
+// Load begins to convert b.
+func (in *input) Load(b net.ImageBatch) error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	err := in.fits(b)
+	if err == nil && in.closed {
+		err = fmt.Errorf("cpu: loading into a closed input")
+	}
+	if err != nil {
+		if b.Release != nil {
+			b.Release()
+		}
+		return err
+	}
+	in.wait()
+	in.n, in.loading = b.N, true
+	in.batches <- b
+	return nil
+}
+
+func (in *input) fits(b net.ImageBatch) error {
+	s := in.spec
+	switch image := s.H * s.W * 3; {
+	case b.N < 0 || b.N > s.N:
+		return fmt.Errorf("cpu: a batch of %d images does not fit an input of %d", b.N, s.N)
+	case len(b.Pixels) != b.N*image:
+		return fmt.Errorf("cpu: %d images of %dx%d are %d bytes, the batch has %d", b.N, s.H, s.W, b.N*image, len(b.Pixels))
+	case len(b.Labels) != b.N:
+		return fmt.Errorf("cpu: a batch of %d images has %d labels", b.N, len(b.Labels))
+	case b.Shift != nil && len(b.Shift) != 3*b.N:
+		return fmt.Errorf("cpu: a batch of %d images has %d shifts, not three each", b.N, len(b.Shift))
+	}
+	for i, l := range b.Labels {
+		if l > 1<<24 {
+			return fmt.Errorf("cpu: the label of row %d is %d", i, l)
+		}
+	}
+	return nil
+}
+
+// wait is for the load under way; in.mu is held.
+func (in *input) wait() {
+	if in.loading {
+		in.err = <-in.loaded
+		in.loading = false
+	}
+}
+
+// Tensors waits for the load and gives the images and labels.
+func (in *input) Tensors() (x, labels *net.Tensor, err error) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return nil, nil, fmt.Errorf("cpu: the input is closed")
+	}
+	in.wait()
+	if in.err != nil {
+		return nil, nil, in.err
+	}
+	return in.x, in.labels, nil
+}
+
+// N is how many rows were loaded.
+func (in *input) N() int {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.n
+}
+
+// Close ends the goroutine, after the load under way.
+func (in *input) Close() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if !in.closed {
+		in.closed = true
+		in.wait()
+		close(in.batches)
+		in.ended.Wait()
+	}
+	return nil
+}
+
+// convert computes ((pixel - mean) + shift) * scale, in this order.
+func (in *input) convert(b net.ImageBatch) (err error) {
+	defer func() {
+		if v := recover(); v != nil { // a Release that panics
+			err = fmt.Errorf("cpu: loading a batch: panic: %v", v)
+		}
+	}()
+	x := open(in.x)
+	for n := range x.n {
+		if n >= b.N {
+			for h := range x.h {
+				clear(x.line(n, h))
+			}
+			continue
+		}
+		in.image(&x, &b, n)
+	}
+	in.fillLabels(b.Labels)
+	if b.Release != nil {
+		b.Release()
+	}
+	return nil
+}
+
+func (in *input) image(x *view, b *net.ImageBatch, n int) {
+	s := &in.spec
+	var mean, shift, scale [3]float32 // in the tensor's order
+	var from [3]int
+	for c := range 3 {
+		from[c] = c
+		if s.BGR {
+			from[c] = 2 - c
+		}
+		mean[c], scale[c] = s.Mean[from[c]], s.Scale[from[c]]
+		if b.Shift != nil {
+			shift[c] = b.Shift[3*n+from[c]]
+		}
+	}
+	// Rows and columns of padding are zero from the beginning.
+	for h := range s.H {
+		src := b.Pixels[(n*s.H+h)*s.W*3:][:s.W*3]
+		dst := x.line(n, s.Top+h)[s.Left*3:][:s.W*3]
+		for len(src) >= 3 && len(dst) >= 3 {
+			dst[0] = (float32(src[from[0]]) - mean[0] + shift[0]) * scale[0]
+			dst[1] = (float32(src[1]) - mean[1] + shift[1]) * scale[1]
+			dst[2] = (float32(src[from[2]]) - mean[2] + shift[2]) * scale[2]
+			src, dst = src[3:], dst[3:]
+		}
+	}
+}
+
+// fillLabels sets the labels, -1 for rows beyond them.
+func (in *input) fillLabels(labels []int32) {
+	dst := in.labels.Mem.(*memory).f
+	for i := range dst {
+		dst[i] = -1
+		if i < len(labels) {
+			dst[i] = float32(labels[i])
+		}
+	}
+}

@@ -1,0 +1,53 @@
+package host
+
+import "sluice/net"
+
+// pointsJob is y = a, or y = a + b. A task is a row of an image.
+type pointsJob struct {
+	y, a, b view
+	add     bool
+}
+
+// Copy is y = x.
+func (e *Engine) Copy(y, x *net.Tensor) {
+	if !e.ready("Copy", y, x) || !e.expect("Copy", "y", y, x.Kind, x.Shape) {
+		return
+	}
+	if x.Kind != net.Map {
+		if filterGroups(x.Spec) != filterGroups(y.Spec) {
+			e.fail("Copy: %q has %d groups, %q %d", x.Name, filterGroups(x.Spec), y.Name, filterGroups(y.Spec))
+			return
+		}
+		copy(y.Mem.(*memory).f, x.Mem.(*memory).f)
+		copy(y.Mem.(*memory).idx, x.Mem.(*memory).idx)
+		return
+	}
+	j := &e.jobs.points
+	j.y, j.a, j.add = open(y), open(x), false
+	e.run("Copy", j.y.n*j.y.h, j)
+}
+
+// Add is y = a + b.
+func (e *Engine) Add(y, a, b *net.Tensor) {
+	if !e.ready("Add", y, a, b) || !e.expect("Add", "a", a, net.Map, a.Shape) ||
+		!e.expect("Add", "b", b, net.Map, a.Shape) || !e.expect("Add", "y", y, net.Map, a.Shape) {
+		return
+	}
+	j := &e.jobs.points
+	j.y, j.a, j.b, j.add = open(y), open(a), open(b), true
+	e.run("Add", j.y.n*j.y.h, j)
+}
+
+func (j *pointsJob) do(_ *worker, task int) {
+	n, h := task/j.y.h, task%j.y.h
+	y, a := j.y.line(n, h), j.a.line(n, h)
+	if !j.add {
+		copy(y, a)
+	} else {
+		b := j.b.line(n, h)
+		for i := range y {
+			y[i] = a[i] + b[i]
+		}
+	}
+	j.y.border(n, h)
+}
