@@ -113,7 +113,7 @@ func (d *Decoder) OneOf(n *yaml.Node, choices ...Choice) (string, bool) {
 	for i, c := range choices {
 		names[i] = c.Name
 	}
-	key, options, ok := d.item(n)
+	key, options, ok := d.item(n, list(names)+", or one of these with its options")
 	if !ok {
 		return "", false
 	}
@@ -147,8 +147,8 @@ func (d *Decoder) optionFields(key, options *yaml.Node, fields []field) bool {
 }
 
 // item takes `name`, `name:` or `name: {options}` apart; options is nil if
-// there are none.
-func (d *Decoder) item(n *yaml.Node) (key, options *yaml.Node, ok bool) {
+// there are none. want is what it must be, for messages.
+func (d *Decoder) item(n *yaml.Node, want string) (key, options *yaml.Node, ok bool) {
 	switch {
 	case n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str":
 		return n, nil, true
@@ -162,7 +162,7 @@ func (d *Decoder) item(n *yaml.Node) (key, options *yaml.Node, ok bool) {
 		d.Errorf(n.Content[2], "%s must be one name with its options, name: {options}, but has %q and %q side by side (are the options indented deeper than the name?)",
 			d.name(), n.Content[0].Value, n.Content[2].Value)
 	default:
-		d.Errorf(n, "%s must be a name, or name: {options}, is %s", d.name(), describe(n))
+		d.Wrong(n, want)
 	}
 	return nil, nil, false
 }

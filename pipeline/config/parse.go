@@ -100,7 +100,8 @@ var (
 // text.
 func syntaxError(name string, data []byte, err error) *Error {
 	e := &Error{File: name, Line: 1, Column: 1, Msg: strings.TrimPrefix(err.Error(), "yaml: ")}
-	if m := tabIndent.FindIndex(data); m != nil {
+	tabbed := strings.Contains(e.Msg, "tab") || strings.Contains(e.Msg, "cannot start any token")
+	if m := tabIndent.FindIndex(data); m != nil && tabbed {
 		e.Line, e.Column = place(data, m[1]-1)
 		e.Msg = "a tab in the indentation; YAML is indented with spaces"
 		return e
@@ -115,6 +116,9 @@ func syntaxError(name string, data []byte, err error) *Error {
 	if m := yamlLine.FindStringSubmatch(e.Msg); m != nil {
 		e.Line, _ = strconv.Atoi(m[1])
 		e.Msg = e.Msg[len(m[0]):]
+		if strings.HasPrefix(e.Msg, "did not find expected") {
+			e.Line++ // the parser's lines count from 0, the scanner's from 1
+		}
 	}
 	// The column is where the text of the line begins: the closest that is known.
 	lines := strings.Split(string(data), "\n")

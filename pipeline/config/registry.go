@@ -104,7 +104,7 @@ func (r *Registry[T]) DecodeWith(d *Decoder, n *yaml.Node, common any) (item Ite
 		return item, false
 	}
 	var key *yaml.Node
-	d.as("a "+r.kind, func() { key, item.fields, ok = d.item(n) })
+	d.as("a "+r.kind, func() { key, item.fields, ok = d.item(n, "a name, or name: {options}") })
 	if !ok {
 		return item, false
 	}

@@ -23,7 +23,8 @@ import (
 func (doc *Document) Set(assignment string, schema any) error {
 	path, text, ok := strings.Cut(assignment, "=")
 	s := setter{doc: doc, path: path}
-	if !ok {
+	if !ok || path == "" {
+		s.path = assignment
 		return s.errorf("write it as path=value")
 	}
 	steps := strings.Split(path, ".")
@@ -95,6 +96,7 @@ func (s setter) set(n *yaml.Node, t reflect.Type, steps []string, value *yaml.No
 				key := *n
 				*n = yaml.Node{Kind: yaml.MappingNode, Tag: "!!map", Line: n.Line, Column: n.Column,
 					Content: []*yaml.Node{&key, {Kind: yaml.ScalarNode, Tag: "!!null", Line: n.Line, Column: n.Column}}}
+				s.doc.sets[n] = s.path
 			}
 			if choice, chosen = chooser(deref(t)); chosen {
 				t = typeOf(choice.Choice(n.Content[0].Value))
@@ -143,6 +145,7 @@ func (s setter) set(n *yaml.Node, t reflect.Type, steps []string, value *yaml.No
 		// What is to be text needs no quotes: dir=2012, name=@home.
 		value = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: text, Style: yaml.DoubleQuotedStyle}
 	case badValue != nil:
+		remove() // of it there is one mistake to tell, not another
 		return s.errorf("the value %q is no YAML: %s", shorten(text), badValue.(Errors)[0].Msg)
 	case isNull(value):
 		remove()
@@ -201,6 +204,9 @@ func (s setter) index(n *yaml.Node, done, step string) (int, error) {
 			}
 		}
 	}
+	if found := count(names, base); found > 0 {
+		return 0, s.errorf("%s has no item %q: %d of that name", done, step, found)
+	}
 	return 0, s.errorf("%s has no item %q%s", done, step, hint(base, names))
 }
 
@@ -213,6 +219,15 @@ func (setter) itemName(n *yaml.Node) string {
 		return n.Content[0].Value
 	}
 	return ""
+}
+
+func count(words []string, word string) (n int) {
+	for _, w := range words {
+		if w == word {
+			n++
+		}
+	}
+	return n
 }
 
 func deref(t reflect.Type) reflect.Type {
