@@ -482,6 +482,10 @@ func TestNew(t *testing.T) {
 	if _, err := tools.New("saw"); err == nil || !strings.Contains(err.Error(), `missing field "teeth"`) {
 		t.Errorf("got %v", err)
 	}
+	e, _ := tools.Lookup("hammer")
+	if v, err := e.Default(); err != nil || v.options != (hammerOptions{1}) {
+		t.Errorf("got %+v, %v", v, err)
+	}
 	if _, err := tools.New("chisel"); err == nil {
 		t.Error("no error")
 	}
@@ -501,6 +505,40 @@ func TestNearest(t *testing.T) {
 	}
 	if d := distance("kitten", "sitting"); d != 3 {
 		t.Errorf("got %d, want 3", d)
+	}
+}
+
+func TestFieldPaths(t *testing.T) {
+	const text = "inner:\n  price: 3\ntools:\n  - pliers\n  - hammer:\n      weight: 3\n"
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{Fieldf("inner.price", "is %d", 3), "f:2:10: inner.price is 3"},
+		{Fieldf("inner.steel", "is bad"), "f:2:3: inner.steel is bad"},
+		{Fieldf("outer.steel", "is bad"), "f:1:1: outer.steel is bad"},
+		{Fieldf("tools.1.hammer.weight", "is bad"), "f:6:15: tools.1.hammer.weight is bad"},
+		{Fieldf("tools.2.hammer", "is bad"), "f:4:3: tools.2.hammer is bad"},
+		{In("inner", Fieldf("price", "is bad")), "f:2:10: inner.price is bad"},
+		{In("inner", errors.Join(Fieldf("price", "is bad"), errors.New("no"))), "f:2:3: inner is wrong: no\nf:2:10: inner.price is bad"},
+		{In("inner", Errors{{File: "g", Line: 1, Column: 2, Msg: "m"}}), "g:1:2: m"},
+		{fmt.Errorf("so: %w", In("inner", Fieldf("price", "is bad"))), "f:2:10: so: inner.price is bad"},
+	} {
+		doc, err := Parse("f", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := doc.Decoder()
+		d.Report(doc.Root, c.err)
+		if got := d.Err().Error(); got != c.want {
+			t.Errorf("%v: got %q, want %q", c.err, got, c.want)
+		}
+	}
+	if In("inner", nil) != nil {
+		t.Error("In makes an error of nil")
+	}
+	if err := error(Fieldf("a", "of %w", os.ErrNotExist)); !errors.Is(err, os.ErrNotExist) {
+		t.Error("Fieldf does not wrap")
 	}
 }
 

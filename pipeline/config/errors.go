@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -86,6 +87,27 @@ func Fieldf(field, format string, args ...any) error {
 	return &fieldError{field, fmt.Errorf(format, args...)}
 }
 
+// In says that the fields which err names (Fieldf) are inside another field, or
+// inside an item of a list ("layers.3.conv"): a build function wraps with it what
+// a part of its options finds wrong with itself. In(field, nil) is nil.
+func In(field string, err error) error {
+	switch e := err.(type) {
+	case nil:
+		return nil
+	case *Error, Errors:
+		return err // they know their place
+	case *fieldError:
+		return &fieldError{field + "." + e.field, e.err}
+	case interface{ Unwrap() []error }:
+		var errs []error
+		for _, err := range e.Unwrap() {
+			errs = append(errs, In(field, err))
+		}
+		return errors.Join(errs...)
+	}
+	return &fieldError{field, fmt.Errorf("is wrong: %w", err)}
+}
+
 // report adds err, which belongs to the thing called name at n whose options
 // are in fields (nil if it has none). Errors that know their place keep it.
 func (d *Decoder) report(n, fields *yaml.Node, name string, err error) {
@@ -130,9 +152,19 @@ func find(n *yaml.Node, path string) *yaml.Node {
 	return at
 }
 
-// lookup is the value of a key in a mapping, nil if there is none.
+// lookup is the value of a key in a mapping, or an item of a list by its number
+// from 0; nil if there is none.
 func lookup(n *yaml.Node, key string) *yaml.Node {
-	if n == nil || n.Kind != yaml.MappingNode {
+	if n == nil {
+		return nil
+	}
+	if n.Kind == yaml.SequenceNode {
+		if at, err := strconv.Atoi(key); err == nil && at >= 0 && at < len(n.Content) {
+			return n.Content[at]
+		}
+		return nil
+	}
+	if n.Kind != yaml.MappingNode {
 		return nil
 	}
 	for i := 0; i+1 < len(n.Content); i += 2 {
