@@ -16,6 +16,7 @@ type barView struct {
 	out  *os.File
 	prog *progress
 	mpb  *mpb.Progress
+	bar  *mpb.Bar
 }
 
 func (v *barView) begin(p *progress) {
@@ -30,7 +31,8 @@ func (v *barView) begin(p *progress) {
 		return err
 	})
 	// The bar's own count is not shown; the run ends it in close.
-	if _, err := v.mpb.Add(0, top, mpb.BarFillerTrim(), mpb.BarBtmExtender(below)); err != nil {
+	var err error
+	if v.bar, err = v.mpb.Add(0, top, mpb.BarFillerTrim(), mpb.BarBtmExtender(below)); err != nil {
 		panic(err) // only for a container that has ended
 	}
 }
@@ -42,6 +44,9 @@ func (v *barView) line(text string) { fmt.Fprintln(v.mpb, text) }
 
 func (v *barView) close() {
 	if v.mpb != nil {
-		v.mpb.Shutdown()
+		// Completing the bar, and not only ending it, draws the last state and
+		// the lines above it once more.
+		v.bar.SetTotal(-1, true)
+		v.mpb.Wait()
 	}
 }

@@ -64,6 +64,7 @@ func TestBarOnATerminal(t *testing.T) {
 			send(t, c, pipeline.Metric{Event: "step", Step: step, Loss: 2.302, Top1: 0.1, ImagesPerSecond: 320, Seconds: float64(step)})
 			time.Sleep(150 * time.Millisecond)
 		}
+		send(t, c, pipeline.Metric{Event: "validation", Step: 3, Top1: 0.5})
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -72,9 +73,13 @@ func TestBarOnATerminal(t *testing.T) {
 		if !strings.Contains(text, "epoch 1/20") {
 			t.Errorf("%d columns: nothing shown: %q", columns, text)
 		}
+		if !strings.Contains(text, "epoch 1/20  validation  loss") || !strings.Contains(text[strings.LastIndex(text, "validation"):], "epoch 1/20") {
+			t.Errorf("%d columns: no line for the validation above the bar: %q", columns, text)
+		}
 		if columns >= 80 && (!strings.Contains(text, "[") || !strings.Contains(text, "images/s")) {
 			t.Errorf("%d columns: no bar or no numbers: %q", columns, text)
 		}
+		text, _, _ = strings.Cut(text, "epoch 1/20  validation") // which may wrap: it is not drawn again
 		for line := range strings.SplitSeq(escape.ReplaceAllString(text, "\n"), "\n") {
 			if line = strings.Trim(line, "\r"); len(line) > int(columns) {
 				t.Errorf("%d columns: a line of %d: %q", columns, len(line), line)

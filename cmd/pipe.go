@@ -4,9 +4,14 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"sync/atomic"
 	"syscall"
 )
+
+// ignoreBrokenPipes makes a write to a pipe without reader an error. By default
+// the system ends the process.
+func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // lossyPipe is a standard stream whose reader may go away: from then on what is
 // written to it is dropped, and the program goes on.

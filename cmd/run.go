@@ -95,7 +95,7 @@ func (r *runner) run(ctx context.Context) error {
 		if r.quiet {
 			r.console.oneLine(r.human, dir, took)
 		} else {
-			r.console.summary(r.human, dir, r.file, took)
+			r.console.summary(r.human, dir, took)
 		}
 		return nil
 	}

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			"lastline":  lastLine,
 			"exit":      exitCode,
 			"interrupt": interrupt,
+			"unread":    unread,
 			"truncated": truncateFile,
 		},
 	})
@@ -140,17 +141,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 5 || signals[args[0]] == nil {
 		ts.Fatalf("usage: interrupt INT|TERM FILE TEXT CODE COMMAND ARG...")
 	}
-	path := args[4]
-	for dir := range strings.SplitSeq(ts.Getenv("PATH"), string(filepath.ListSeparator)) {
-		if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
-			path = filepath.Join(dir, path)
-			break
-		}
-	}
-	c := exec.Command(path, args[5:]...)
-	c.Dir = ts.MkAbs(".")
-	c.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
-	var err error
+	c := command(ts, args[4:])
 	out, err := os.Create(ts.MkAbs("stdout"))
 	ts.Check(err)
 	defer out.Close()
@@ -198,6 +189,41 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 	if code := strconv.Itoa(c.ProcessState.ExitCode()); code != args[3] {
 		ts.Fatalf("the command ended with code %s, want %s%s", code, args[3], show())
 	}
+}
+
+// unread runs a command that must succeed though nobody reads its standard
+// output: unread COMMAND ARG... Its standard error is in the file stderr.
+func unread(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: unread COMMAND ARG...")
+	}
+	r, w, err := os.Pipe()
+	ts.Check(err)
+	ts.Check(r.Close())
+	defer w.Close()
+	errs, err := os.Create(ts.MkAbs("stderr"))
+	ts.Check(err)
+	defer errs.Close()
+	c := command(ts, args)
+	c.Stdout, c.Stderr = w, errs
+	if err := c.Run(); err != nil {
+		ts.Fatalf("%v\n%s", err, ts.ReadFile("stderr"))
+	}
+}
+
+// command is a command of the script's folder and environment.
+func command(ts *testscript.TestScript, args []string) *exec.Cmd {
+	path := args[0]
+	for dir := range strings.SplitSeq(ts.Getenv("PATH"), string(filepath.ListSeparator)) {
+		if _, err := os.Stat(filepath.Join(dir, path)); err == nil {
+			path = filepath.Join(dir, path)
+			break
+		}
+	}
+	c := exec.Command(path, args[1:]...)
+	c.Dir = ts.MkAbs(".")
+	c.Env = append(os.Environ(), "PATH="+ts.Getenv("PATH"))
+	return c
 }
 
 // truncateFile cuts a file: truncated FILE BYTES.

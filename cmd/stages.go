@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -176,7 +175,7 @@ func (e *errWriter) Write(p []byte) (int, error) {
 	}
 	n, err := e.w.Write(p)
 	if err != nil {
-		e.err = errors.Join(errors.New("writing to standard output"), err)
+		e.err = fmt.Errorf("writing to standard output: %w", reason(err))
 	}
 	return n, err
 }

@@ -41,7 +41,7 @@ func accuracy(m pipeline.Metric) string {
 }
 
 // summary tells what came out of a run that succeeded.
-func (c *console) summary(out io.Writer, d *runDir, file string, took time.Duration) {
+func (c *console) summary(out io.Writer, d *runDir, took time.Duration) {
 	fmt.Fprintf(out, "\n%s: %s\n", d.record.Name, c.result())
 	if m := c.done; m != nil {
 		fmt.Fprintf(out, "  took    %s, %s, %s (waited %s for images, %s for sinks)\n",
@@ -52,8 +52,8 @@ func (c *console) summary(out io.Writer, d *runDir, file string, took time.Durat
 	if d.kept != "" {
 		fmt.Fprintf(out, "  before  the run before is in %s\n", d.kept)
 	}
-	fmt.Fprintf(out, "  next    %s init            writes a YAML of your own\n", invocation())
-	fmt.Fprintf(out, "          %s check %s   says what this one is made of\n", invocation(), file)
+	fmt.Fprintf(out, "  next    %s init    writes a YAML to make your own\n", invocation())
+	fmt.Fprintf(out, "          %s stages  lists all that it can name\n", invocation())
 }
 
 // oneLine is the summary of a quiet run.
