@@ -29,7 +29,6 @@ type rig struct {
 	mu     sync.Mutex
 	pools  []*pool
 	closed map[string]int
-	env    *Env // as given to the stage "train"
 	got    []arrived
 }
 
@@ -77,7 +76,7 @@ func (s *rigSource) Read(ctx context.Context, i int, x *Sample) error {
 	}
 	x.Label = int32(i % 7)
 	x.Bytes = fmt.Appendf(x.Bytes, "bytes of %d", i)
-	if i%5 == 0 {
+	if i%20 == 0 {
 		time.Sleep(time.Duration(x.Rand().IntN(200)) * time.Microsecond)
 	}
 	return nil
@@ -115,6 +114,7 @@ type rigStage struct {
 	pinned   bool
 	validate bool
 	held     []*Batch
+	env      *Env
 }
 
 func (s *rigStage) Holds() int {
