@@ -60,9 +60,9 @@ type Ops interface {
 	// shape) keeps k + alpha*sum for the backward pass; nil outside training.
 	LRN(y, scale, x *Tensor, g LRN)
 	LRNGrad(dx, dy, y, x, scale *Tensor, g LRN)
-	// Dropout is y = x * mask / keep, the mask a pure function of key and the
-	// element's place in NCHW order (see Philox). It is its own backward pass. y
-	// and x may be the same tensor.
+	// Dropout is y = x * mask, the mask (0 or 1/keep) a pure function of key and
+	// the element's place in NCHW order, see DropoutMask. It is its own backward
+	// pass. y and x may be the same tensor.
 	Dropout(y, x *Tensor, keep float32, key RandomKey)
 	// Copy is y = x.
 	Copy(y, x *Tensor)
@@ -151,13 +151,6 @@ type LRN struct {
 
 // SGD holds the numbers of one update of one parameter.
 type SGD struct{ LR, Momentum, Decay float32 }
-
-// RandomKey names a stream of random bits.
-type RandomKey struct {
-	Seed  uint64
-	Step  uint64
-	Layer uint32
-}
 
 // InputSpec says how a batch of uint8 images becomes the first activation:
 // x = (pixel - Mean + shift) * Scale a channel, with zeros around.

@@ -1,6 +1,10 @@
 package net
 
-import "sluice/pipeline/config"
+import (
+	"fmt"
+
+	"sluice/pipeline/config"
+)
 
 // A Layer is one node of a network. It is a plain value: what it keeps between
 // Forward and Backward lives in the Frame.
@@ -25,7 +29,8 @@ func RegisterLayer[C any](name, doc string, defaults C, build func(C) (Layer, er
 type Plan struct {
 	Out    Shape
 	Params []ParamSpec
-	// Saved is what Forward leaves for Backward beyond its inputs and output.
+	// Saved is what Forward leaves for Backward beyond its inputs and output: a
+	// name within the layer, shape and kind.
 	Saved []Spec
 	// Halo is the zero border that Forward wants around its inputs.
 	Halo int
@@ -54,11 +59,20 @@ type Frame struct {
 	X, DX []*Tensor // one for each input; a nil DX is not wanted
 	Y, DY *Tensor
 	W, DW []*Tensor // one for each parameter
-	Saved []*Tensor // as planned
+	// Saved is as planned; its tensors are nil outside training, but for a Loss.
+	Saved []*Tensor
 	// Labels, for the loss layer (1 x N).
 	Labels *Tensor
 	Train  bool
 	Key    RandomKey
+}
+
+// A Widener is a layer whose number of outputs may be left out: it becomes the
+// number of classes. Widen gives the layer with n outputs; ok is false if it has
+// a number of its own.
+type Widener interface {
+	Layer
+	Widen(n int) (l Layer, ok bool)
 }
 
 // A Loss is a layer that ends a network: Y holds probabilities, and Forward
@@ -67,4 +81,22 @@ type Frame struct {
 type Loss interface {
 	Layer
 	IsLoss()
+}
+
+// single is the shape of the one input that most layers take.
+func single(in []Shape) (Shape, error) {
+	if len(in) != 1 {
+		return Shape{}, fmt.Errorf("takes one input, and has %d", len(in))
+	}
+	return in[0], nil
+}
+
+// image writes a shape without its N.
+func image(s Shape) string { return fmt.Sprintf("%d x %d x %d", s.C, s.H, s.W) }
+
+func atLeast(field string, value, least int) error {
+	if value < least {
+		return config.Fieldf(field, "must be at least %d, is %d", least, value)
+	}
+	return nil
 }

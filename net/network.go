@@ -1,25 +1,18 @@
 package net
 
-import "context"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
 
-// NetPlan is a network whose shapes, parameters and memory are known; nothing
-// is allocated yet.
-type NetPlan struct {
-	Input   InputSpec
-	Classes []string // may be nil
-	Layers  []LayerPlan
-	Params  int   // trained numbers
-	MACs    int64 // multiply-adds of one Forward of one image
-}
-
-// LayerPlan is one layer of a NetPlan.
-type LayerPlan struct {
-	Name, Type string
-	From       []string // names of its inputs; "input" is the batch
-	In         []Shape
-	Layer      Layer
-	Plan       Plan
-}
+// Roles of a NamedTensor.
+const (
+	RoleWeight   = "weight" // a trained number: weights and biases
+	RoleMomentum = "momentum"
+)
 
 // NamedTensor is a parameter on the host: name "conv1.weight", role "weight" or
 // "momentum", data in OIHW; Dims are those of the file: (out, in) for a dense
@@ -37,47 +30,316 @@ type Stats struct {
 	Top1, Top5 int
 }
 
-// Network is a NetPlan on an engine.
-type Network struct{ impl }
+// Network is a NetPlan on an engine. Like the engine, it is used from one
+// goroutine.
+type Network struct {
+	engine Engine
+	plan   *NetPlan
+	seed   uint64
+	train  bool
 
-// Specs lists every tensor that the network would allocate on an engine, in
-// training or only for inference.
-func (p *NetPlan) Specs(train bool) []Spec { panic("skeleton") }
+	params []param
+	layers []layerRun
+	rows   [2][]float32 // host buffers of Stats and Probabilities
+	prob   []float32
+	loaded int // rows of the last Forward
+}
+
+// param is one trained tensor: weight, momentum and gradient (nil in inference).
+type param struct {
+	name     string
+	spec     ParamSpec
+	w, v, dw *Tensor
+}
+
+// layerRun is a layer with its tensors.
+type layerRun struct {
+	LayerPlan
+	frame    Frame
+	saved    []*Tensor // as planned
+	none     []*Tensor // as many, all nil
+	sums     []*Tensor // where DX[i] is added to; nil if it is the first
+	backward bool
+	loss     bool
+}
 
 // New allocates a network on an engine and initialises its parameters from seed.
-func New(e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) { panic("skeleton") }
-
-// NewInput makes one of the two places for batches.
-func (n *Network) NewInput() (Input, error) { panic("skeleton") }
-
-// Forward computes the net on a loaded input. step keys dropout. Errors surface
-// at Sync of the engine; an error here is the Input's.
-func (n *Network) Forward(ctx context.Context, in Input, step int, train bool) error {
-	panic("skeleton")
+// A network for inference (train false) has no Backward and no Update.
+func New(e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
+	t := p.tensors(train)
+	all, err := e.Alloc(t.specs)
+	if err != nil {
+		return nil, err
+	}
+	pick := func(at int) *Tensor {
+		if at < 0 {
+			return nil
+		}
+		return all[at]
+	}
+	picks := func(at []int) []*Tensor {
+		out := make([]*Tensor, len(at))
+		for i, a := range at {
+			out[i] = pick(a)
+		}
+		return out
+	}
+	n := &Network{engine: e, plan: p, seed: seed, train: train}
+	for i, l := range p.Layers {
+		lt := t.layers[i]
+		r := layerRun{LayerPlan: l, saved: picks(lt.saved), sums: picks(lt.add), backward: lt.backward}
+		_, r.loss = l.Layer.(Loss)
+		r.none = make([]*Tensor, len(r.saved))
+		r.frame = Frame{
+			X: make([]*Tensor, len(l.inputs)), DX: picks(lt.dx),
+			Y: pick(lt.y), DY: pick(lt.dy), W: picks(lt.w), DW: picks(lt.dw),
+			Key: RandomKey{Seed: seed, Layer: hash(l.Name)},
+		}
+		for j, in := range l.inputs {
+			if in >= 0 {
+				r.frame.X[j] = pick(t.layers[in].y)
+			}
+		}
+		for j, s := range l.Plan.Params {
+			q := param{name: l.Name + "." + s.Name, spec: s, w: pick(lt.w[j])}
+			if train {
+				q.v, q.dw = pick(lt.v[j]), pick(lt.dw[j])
+			}
+			n.params = append(n.params, q)
+		}
+		n.layers = append(n.layers, r)
+	}
+	var host []float32
+	for _, q := range n.params {
+		host = slices.Grow(host[:0], q.w.Shape.Len())[:q.w.Shape.Len()]
+		q.spec.Init.fill(host, seed, q.name)
+		e.Upload(q.w, host)
+	}
+	return n, e.Sync()
 }
-
-// Backward computes every gradient of the mean loss of the Forward before it.
-func (n *Network) Backward(ctx context.Context) { panic("skeleton") }
-
-// Update applies the paper's SGD rule to every parameter.
-func (n *Network) Update(s SGD) { panic("skeleton") }
-
-// Stats waits for the last Forward and sums its losses and hits over the rows loaded.
-func (n *Network) Stats() (Stats, error) { panic("skeleton") }
-
-// Probabilities appends the first rows rows of the last Forward's softmax to dst.
-func (n *Network) Probabilities(dst []float32, rows int) []float32 { panic("skeleton") }
-
-// Snapshot copies every weight (and momentum, if asked) to the host, reusing dst.
-func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, error) {
-	panic("skeleton")
-}
-
-// Load sets parameters by name and role; it says what is missing, unknown or of
-// another shape.
-func (n *Network) Load(tensors []NamedTensor) error { panic("skeleton") }
 
 // Plan is what the network was made from.
-func (n *Network) Plan() *NetPlan { panic("skeleton") }
+func (n *Network) Plan() *NetPlan { return n.plan }
 
-type impl struct{}
+// NewInput makes one of the two places for batches.
+func (n *Network) NewInput() (Input, error) { return n.engine.NewInput(n.plan.Input) }
+
+// Forward begins a step of the engine (Engine.Begin) and computes the net on a
+// loaded input. step keys dropout; train says whether to drop, and to keep what
+// Backward needs. Errors of ops surface at Sync; an error here is the Input's.
+func (n *Network) Forward(ctx context.Context, in Input, step int, train bool) error {
+	if train && !n.train {
+		return errors.New("the network was made for inference and cannot train")
+	}
+	x, labels, err := in.Tensors()
+	if err != nil {
+		return err
+	}
+	n.engine.Begin(ctx)
+	n.loaded = in.N()
+	for i := range n.layers {
+		l := &n.layers[i]
+		f := &l.frame
+		for j, from := range l.inputs {
+			if from < 0 {
+				f.X[j] = x
+			}
+		}
+		f.Saved = l.saved
+		if !train && !l.loss {
+			f.Saved = l.none
+		}
+		f.Labels, f.Train, f.Key.Step = labels, train, uint64(step)
+		l.Layer.Forward(n.engine, f)
+	}
+	return nil
+}
+
+// Backward computes every gradient of the mean loss of the Forward before it,
+// which must have been one that trains. ctx is that Forward's.
+func (n *Network) Backward(ctx context.Context) {
+	if !n.train || !n.layers[0].frame.Train {
+		panic("net: Backward without a Forward that trains")
+	}
+	n.engine.Begin(ctx)
+	for i := len(n.layers) - 1; i >= 0; i-- {
+		l := &n.layers[i]
+		if !l.backward {
+			continue
+		}
+		l.Layer.Backward(n.engine, &l.frame)
+		for j, sum := range l.sums {
+			if sum != nil {
+				n.engine.Add(sum, sum, l.frame.DX[j])
+			}
+		}
+	}
+}
+
+// Update applies the paper's SGD rule to every parameter, with the gradients of
+// the last Backward and the parameter's own multipliers.
+func (n *Network) Update(s SGD) {
+	if !n.train {
+		panic("net: Update of a network made for inference")
+	}
+	for _, q := range n.params {
+		n.engine.SGD(q.w, q.v, q.dw, SGD{LR: s.LR * q.spec.LR, Momentum: s.Momentum, Decay: s.Decay * q.spec.Decay})
+	}
+}
+
+// Stats waits for the last Forward and sums its losses and hits over the rows
+// loaded that have a label.
+func (n *Network) Stats() (Stats, error) {
+	l := &n.layers[len(n.layers)-1]
+	for i, saved := range l.saved[:2] {
+		n.rows[i] = resized(n.rows[i], saved.Shape.Len())
+		n.engine.Download(n.rows[i], saved)
+	}
+	if err := n.engine.Sync(); err != nil {
+		return Stats{}, err
+	}
+	var s Stats
+	for i, rank := range n.rows[1][:n.loaded] {
+		if int(rank) >= l.Plan.Out.C {
+			continue // no label
+		}
+		s.Rows++
+		s.Loss += float64(n.rows[0][i])
+		if rank < 1 {
+			s.Top1++
+		}
+		if rank < 5 {
+			s.Top5++
+		}
+	}
+	return s, nil
+}
+
+// Probabilities appends the first rows rows of the last Forward's softmax to dst.
+// Errors surface at Sync.
+func (n *Network) Probabilities(dst []float32, rows int) []float32 {
+	y := n.layers[len(n.layers)-1].frame.Y
+	n.prob = resized(n.prob, y.Shape.Len())
+	n.engine.Download(n.prob, y)
+	return append(dst, n.prob[:rows*y.Shape.Image()]...)
+}
+
+func resized(buf []float32, n int) []float32 { return slices.Grow(buf[:0], n)[:n] }
+
+// Gradients copies the gradient of every parameter, as the last Backward left
+// them, under the parameter's name and the role "gradient".
+func (n *Network) Gradients() ([]NamedTensor, error) {
+	if !n.train {
+		return nil, errors.New("a network made for inference has no gradients")
+	}
+	var out []NamedTensor
+	for _, q := range n.params {
+		t := q.named("gradient", nil)
+		n.engine.Download(t.Data, q.dw)
+		out = append(out, t)
+	}
+	return out, n.engine.Sync()
+}
+
+// dims is the parameter's shape in files.
+func (q *param) dims() []int {
+	s := q.spec.Shape
+	switch q.spec.Kind {
+	case Matrix:
+		return []int{s.N, s.Image()}
+	case Vector:
+		return []int{s.C}
+	}
+	return []int{s.N, s.C, s.H, s.W}
+}
+
+// named is a host tensor for the parameter, in data's memory if it fits.
+func (q *param) named(role string, data []float32) NamedTensor {
+	return NamedTensor{Name: q.name, Role: role, Dims: q.dims(), Data: resized(data, q.spec.Shape.Len())}
+}
+
+// Snapshot copies every weight (and after them every momentum, if asked) to the
+// host, reusing the memory of dst.
+func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, error) {
+	if momentum && !n.train {
+		return nil, errors.New("a network made for inference has no momentum")
+	}
+	old, dst := dst[:cap(dst)], dst[:0]
+	take := func(q *param, role string, t *Tensor) {
+		var data []float32
+		if i := len(dst); i < len(old) {
+			data = old[i].Data
+		}
+		named := q.named(role, data)
+		n.engine.Download(named.Data, t)
+		dst = append(dst, named)
+	}
+	for i := range n.params {
+		take(&n.params[i], RoleWeight, n.params[i].w)
+	}
+	for i := range n.params {
+		if momentum {
+			take(&n.params[i], RoleMomentum, n.params[i].v)
+		}
+	}
+	return dst, n.engine.Sync()
+}
+
+// Load sets parameters by name and role ("" is a weight). Every weight must be
+// given; momentum is given whole or not at all, and then left as it is. If a
+// tensor is missing, unknown, given twice or of another shape, the error lists
+// all of them and nothing is changed.
+func (n *Network) Load(tensors []NamedTensor) error {
+	type key struct{ name, role string }
+	want := map[key]*param{}
+	momentum := slices.ContainsFunc(tensors, func(t NamedTensor) bool { return t.Role == RoleMomentum })
+	for i := range n.params {
+		q := &n.params[i]
+		want[key{q.name, RoleWeight}] = q
+		if momentum && n.train {
+			want[key{q.name, RoleMomentum}] = q
+		}
+	}
+	given := map[key]bool{}
+	var errs []error
+	for _, t := range tensors {
+		k := key{t.Name, t.Role}
+		if k.role == "" {
+			k.role = RoleWeight
+		}
+		q, ok := want[k]
+		switch {
+		case !ok && k.role == RoleMomentum && !n.train:
+			// Inference has no use for it.
+		case !ok:
+			errs = append(errs, fmt.Errorf("unknown tensor %q (%s)", t.Name, k.role))
+		case given[k]:
+			errs = append(errs, fmt.Errorf("tensor %q (%s) is given twice", t.Name, k.role))
+		case !slices.Equal(t.Dims, q.dims()) || len(t.Data) != q.spec.Shape.Len():
+			errs = append(errs, fmt.Errorf("tensor %q (%s) has shape %v with %d numbers, the network needs %v", t.Name, k.role, t.Dims, len(t.Data), q.dims()))
+		}
+		given[k] = true
+	}
+	var missing []string
+	for _, q := range n.params {
+		for _, role := range []string{RoleWeight, RoleMomentum} {
+			if k := (key{q.name, role}); want[k] != nil && !given[k] {
+				missing = append(missing, fmt.Sprintf("%q (%s)", q.name, role))
+			}
+		}
+	}
+	if len(missing) > 0 {
+		errs = append(errs, fmt.Errorf("missing: %s", strings.Join(missing, ", ")))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		if t.Role != RoleMomentum {
+			n.engine.Upload(want[key{t.Name, RoleWeight}].w, t.Data)
+		} else if n.train {
+			n.engine.Upload(want[key{t.Name, RoleMomentum}].v, t.Data)
+		}
+	}
+	return n.engine.Sync()
+}

@@ -1,0 +1,56 @@
+package net
+
+import (
+	"hash/fnv"
+	"math"
+	"runtime"
+
+	"github.com/sourcegraph/conc/pool"
+)
+
+// initStep keeps the words of initial weights apart from those of dropout: no
+// run has so many steps.
+const initStep = math.MaxUint64
+
+// fill writes the initial values of the parameter called name ("conv1.weight").
+// Value i is a function of seed, name and i alone, so neither the order of layers
+// nor the engine matters. Four words make four values (Box and Muller).
+func (p Init) fill(dst []float32, seed uint64, name string) {
+	if p.Std == 0 {
+		for i := range dst {
+			dst[i] = p.Value
+		}
+		return
+	}
+	key := RandomKey{Seed: seed, Step: initStep, Layer: hash(name)}
+	const part = 1 << 16 // a multiple of four
+	workers := pool.New().WithMaxGoroutines(runtime.GOMAXPROCS(0))
+	for from := 0; from < len(dst); from += part {
+		workers.Go(func() {
+			for i := from; i < min(from+part, len(dst)); i += 4 {
+				w := key.Block(uint32(i / 4))
+				var normal [4]float64
+				normal[0], normal[1] = gauss(w[0], w[1])
+				normal[2], normal[3] = gauss(w[2], w[3])
+				for j := range min(4, len(dst)-i) {
+					dst[i+j] = float32(float64(p.Value) + float64(p.Std)*normal[j])
+				}
+			}
+		})
+	}
+	workers.Wait()
+}
+
+// gauss makes two independent standard normal numbers of two random words.
+func gauss(a, b uint32) (float64, float64) {
+	radius := math.Sqrt(-2 * math.Log((float64(a)+1)/(1<<32)))
+	sin, cos := math.Sincos(2 * math.Pi * float64(b) / (1 << 32))
+	return radius * cos, radius * sin
+}
+
+// hash turns a name into a number for a RandomKey (32-bit FNV-1a).
+func hash(name string) uint32 {
+	h := fnv.New32a()
+	h.Write([]byte(name))
+	return h.Sum32()
+}
