@@ -1,9 +1,61 @@
-// Package gpu runs networks on devices: the double-buffered train and evaluate
-// stages, which work on every engine, and the engines below it.
+// Package gpu runs networks on devices.
+//
+//	open.go       the engine for a device
+//	feed.go       the two inputs of a network: one is loaded while the other computes
+//	train.go      the stage that learns
+//	evaluate.go   the stage that measures trained weights
+//	progress.go   averages over steps, and the metrics made of them
+//	weights.go    the batch of weights and what is written about them
+//	plan.go       what check prints of a network and its memory
+//
+// The stages know no device: they work on every net.Engine. The engines are in
+// the folders below.
 package gpu
 
-import "sluice/net"
+import (
+	"errors"
+	"fmt"
+
+	"sluice/gpu/host"
+	"sluice/net"
+	"sluice/pipeline/config"
+)
+
+// Devices are the names that Open knows.
+const (
+	Auto = "auto"
+	CPU  = "cpu"
+	CUDA = "cuda"
+)
+
+// ErrNoCUDA says that there is no card to run on, or that this program cannot
+// use one.
+var ErrNoCUDA = errors.New("no CUDA device")
 
 // Open gives the engine for a device: "cpu", "cuda", or "auto" (cuda where there
-// is one). threads bounds the CPU engine's goroutines; 0 means all cores.
-func Open(device string, threads int) (net.Engine, error) { panic("skeleton") }
+// is one). threads bounds the CPU engine's goroutines; 0 means all cores. It
+// allocates no tensor.
+func Open(device string, threads int) (net.Engine, error) {
+	if err := checkDevice(device); err != nil {
+		return nil, err
+	}
+	if device != CPU {
+		e, err := openCUDA()
+		if err == nil {
+			return e, nil
+		}
+		// A card that is there and fails is not passed over in silence.
+		if device == CUDA || !errors.Is(err, ErrNoCUDA) {
+			return nil, fmt.Errorf("device cuda: %w", err)
+		}
+	}
+	return host.New(threads), nil
+}
+
+func checkDevice(device string) error {
+	switch device {
+	case Auto, CPU, CUDA:
+		return nil
+	}
+	return config.Fieldf("device", "must be auto, cpu or cuda, is %q", device)
+}

@@ -1,0 +1,15 @@
+//go:build !cuda
+
+package gpu
+
+import (
+	"fmt"
+
+	"sluice/net"
+)
+
+// openCUDA stands for the CUDA engine in a program built without it. The file
+// with build tag cuda has the other one.
+func openCUDA() (net.Engine, error) {
+	return nil, fmt.Errorf("%w: this program was built without CUDA; set device: cpu (or auto)", ErrNoCUDA)
+}

@@ -1,0 +1,280 @@
+package gpu
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"sluice/net"
+	"sluice/pipeline"
+	"sluice/pipeline/config"
+)
+
+func init() {
+	pipeline.RegisterBatchStage("train", "Trains a network by stochastic gradient descent with momentum (the paper's rule): loads one batch while it computes the one before.",
+		TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1},
+		func(o TrainOptions) (pipeline.BatchStage, error) { return NewTrain(o) })
+}
+
+// TrainOptions are the options of the train stage.
+type TrainOptions struct {
+	Net           net.Def    `yaml:"net" config:"required" doc:"a preset (alexnet), a preset with options, or {input, layers}; its last layer is as wide as there are classes"`
+	Epochs        int        `yaml:"epochs" config:"required" doc:"how many times every image is learnt from"`
+	Device        string     `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay and schedule"`
+	LogEvery      int        `yaml:"log_every" doc:"steps that a step metric averages; an epoch's last steps get one of their own"`
+	ValidateEvery int        `yaml:"validate_every" doc:"epochs between validations; the last epoch is always validated, 0 validates only it"`
+}
+
+// Train is the stage that learns. It holds up to two batches: one that is loaded
+// and one that computes. It emits
+//
+//   - Metrics "step" every LogEvery steps and at the end of an epoch: averages of
+//     the steps since the one before, never over two epochs;
+//   - Metrics "validation" after an epoch, if the run has a validation;
+//   - Weights after each epoch, if a sink takes them;
+//   - Metrics "done", last of all: the last validation's loss and accuracy (the
+//     last epoch's training averages if the run has none) and the whole run's
+//     throughput.
+//
+// A step is all or nothing: it may be cancelled until every gradient is known,
+// and the update that follows is not.
+type Train struct {
+	opt  TrainOptions
+	open func(device string, threads int) (net.Engine, error)
+
+	env    *pipeline.Env
+	plan   *net.NetPlan
+	engine net.Engine
+	net    *net.Network
+	feed   *feed
+	sched  net.Schedule
+	lr     float64 // of the last step
+
+	meter    meter
+	done     int // steps
+	snapshot []net.NamedTensor
+}
+
+// NewTrain makes the train stage; mistakes in the options are errors.
+func NewTrain(o TrainOptions) (*Train, error) {
+	var errs []error
+	if o.Epochs < 1 {
+		errs = append(errs, config.Fieldf("epochs", "must be at least 1, is %d", o.Epochs))
+	}
+	if o.LogEvery < 1 {
+		errs = append(errs, config.Fieldf("log_every", "must be at least 1, is %d", o.LogEvery))
+	}
+	if o.ValidateEvery < 0 {
+		errs = append(errs, config.Fieldf("validate_every", "must be at least 0, is %d", o.ValidateEvery))
+	}
+	errs = append(errs, checkDevice(o.Device), o.Solver.Check())
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &Train{opt: o, open: Open}, nil
+}
+
+// Holds is two: the batch that is loaded and the one that computes.
+func (t *Train) Holds() int { return 2 }
+
+// Plan lays the network out for the line's batches. It opens the engine only to
+// ask how much memory that would take.
+func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
+	var errs []error
+	switch len(env.Classes) {
+	case 0:
+		errs = append(errs, errors.New("training needs labels, and the source knows no classes: put the images into one folder a class, or list them with their labels"))
+	case 1:
+		errs = append(errs, fmt.Errorf("training needs two classes or more, and the source has only %q", env.Classes[0]))
+	}
+	if env.ValidationBatch > env.BatchSize {
+		errs = append(errs, fmt.Errorf("validation batches of %d do not fit the network, which is made for batches of %d: set validate.batch.size to at most that",
+			env.ValidationBatch, env.BatchSize))
+	}
+	plan, err := t.opt.Net.Plan(env.BatchSize, env.Frame.H, env.Frame.W, len(env.Classes))
+	if err != nil {
+		return pipeline.Plan{}, errors.Join(append(errs, err)...)
+	}
+	if err := errors.Join(append(errs, checkWidth(plan, env.Classes))...); err != nil {
+		return pipeline.Plan{}, err
+	}
+	t.plan = plan
+
+	e, err := t.open(t.opt.Device, env.Threads)
+	if err != nil {
+		return pipeline.Plan{}, err
+	}
+	mem := memoryTable(e, plan, true)
+	if accepts(env, pipeline.Weights) {
+		mem = append(mem, pipeline.Memory{Name: "copy of the weights for the sinks", Bytes: 2 * 4 * int64(plan.Params)})
+	}
+	return pipeline.Plan{
+		Epochs: t.opt.Epochs, Train: true, Memory: mem, Text: table(plan, e.Name()),
+	}, e.Close()
+}
+
+// Prepare allocates and initialises the network.
+func (t *Train) Prepare(_ context.Context, env *pipeline.Env) error {
+	if t.plan == nil {
+		if _, err := t.Plan(env); err != nil {
+			return err
+		}
+	}
+	t.env = env
+	t.meter.begin()
+	t.sched = t.opt.Solver.Start(net.Horizon{Epochs: env.Epochs, StepsPerEpoch: env.StepsPerEpoch})
+	var err error
+	if t.engine, err = t.open(t.opt.Device, env.Threads); err != nil {
+		return err
+	}
+	if t.net, err = net.New(t.engine, t.plan, env.Seed, true); err != nil {
+		return err
+	}
+	t.feed, err = newFeed("train", t.net, env.Classes)
+	return err
+}
+
+// Process begins to load b and meanwhile computes the batch before it.
+func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Emit) error {
+	t.meter.enter()
+	defer t.meter.leave()
+	last := t.feed.take()
+	if last != nil && last.epoch != b.Epoch {
+		// Validation needs both inputs, so b is loaded after it.
+		if err := t.step(ctx, last, emit); err != nil {
+			return err
+		}
+		if _, err := t.endEpoch(ctx, last.epoch, false, emit); err != nil {
+			return err
+		}
+		last = nil
+	}
+	if err := t.feed.load(b); err != nil {
+		return err
+	}
+	if last == nil {
+		return nil
+	}
+	return t.step(ctx, last, emit)
+}
+
+// Flush computes the last batch and ends the run.
+func (t *Train) Flush(ctx context.Context, emit pipeline.Emit) error {
+	t.meter.enter()
+	last := t.feed.take()
+	if last == nil {
+		return errors.New("no batch came to learn from: the dataset is smaller than one batch; set batch.size lower")
+	}
+	if err := t.step(ctx, last, emit); err != nil {
+		return err
+	}
+	result, err := t.endEpoch(ctx, last.epoch, true, emit)
+	if err != nil {
+		return err
+	}
+	row := t.meter.run.metric("done")
+	row.Loss, row.Top1, row.Top5 = result.Loss, result.Top1, result.Top5
+	return t.emit(emit, last.epoch, row)
+}
+
+// Close gives everything back, after success and after failure alike.
+func (t *Train) Close() error {
+	var errs []error
+	if t.feed != nil {
+		errs = append(errs, t.feed.close())
+	}
+	if t.engine != nil {
+		errs = append(errs, t.engine.Close())
+	}
+	t.feed, t.engine = nil, nil
+	return errors.Join(errs...)
+}
+
+// step learns from one batch.
+func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
+	if err := t.net.Forward(ctx, p.Input, p.step, true); err != nil {
+		return at(ctx, p, err)
+	}
+	t.net.Backward(ctx)
+	if err := t.engine.Sync(); err != nil {
+		return at(ctx, p, err)
+	}
+	stats, err := t.net.Stats()
+	if err != nil {
+		return at(ctx, p, err)
+	}
+	t.lr = t.sched.LR(p.step)
+	if mean := stats.Loss / float64(stats.Rows); math.IsNaN(mean) || math.IsInf(mean, 0) {
+		return at(ctx, p, fmt.Errorf("the loss is %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were", mean, t.lr))
+	}
+	s := t.opt.Solver
+	// Never half an update: cancelled weights are of no step at all.
+	t.engine.Begin(context.WithoutCancel(ctx))
+	t.net.Update(net.SGD{LR: float32(t.lr), Momentum: float32(s.Momentum), Decay: float32(s.WeightDecay)})
+	if err := t.engine.Sync(); err != nil {
+		return at(ctx, p, err)
+	}
+	t.done++
+	t.meter.step(stats)
+	if t.meter.window.steps < t.opt.LogEvery {
+		return nil
+	}
+	return t.emit(emit, p.epoch, t.meter.cut().metric("step"))
+}
+
+// endEpoch validates, tells the schedule, and hands out the weights. It gives
+// what the epoch came to: the validation, or the averages of its training steps.
+func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipeline.Emit) (pipeline.Metric, error) {
+	if rest := t.meter.cut(); rest.steps > 0 {
+		if err := t.emit(emit, epoch, rest.metric("step")); err != nil {
+			return pipeline.Metric{}, err
+		}
+	}
+	result := t.meter.endEpoch().metric("")
+	var accuracy *float64 // of a validation
+	if every := t.opt.ValidateEvery; t.env.Validate != nil && (last || every > 0 && (epoch+1)%every == 0) {
+		s := newScorer(t.engine, t.net, t.feed)
+		if err := t.env.Validate(ctx, s); err != nil {
+			return pipeline.Metric{}, fmt.Errorf("validation after epoch %d: %w", epoch, err)
+		}
+		var err error
+		if result, err = s.result(); err != nil {
+			return pipeline.Metric{}, fmt.Errorf("validation after epoch %d: %w", epoch, err)
+		}
+		accuracy = &result.Top1
+	}
+	t.meter.resume()
+	if accuracy != nil {
+		if err := t.emit(emit, epoch, result); err != nil {
+			return pipeline.Metric{}, err
+		}
+	}
+	t.sched.Observe(1 - result.Top1)
+	if !accepts(t.env, pipeline.Weights) {
+		return result, nil
+	}
+	b, err := t.weights(ctx, epoch, accuracy)
+	if err != nil {
+		return pipeline.Metric{}, err
+	}
+	return result, t.meter.blocked(func() error { return emit(b) })
+}
+
+// emit completes and sends a metric.
+func (t *Train) emit(emit pipeline.Emit, epoch int, row pipeline.Metric) error {
+	row.Epoch, row.Step, row.LR = epoch, t.done, t.lr
+	return t.meter.emit(emit, row)
+}
+
+// at says where in the run an error came from, but for the one that a cancelled
+// context brings, which is nobody's fault.
+func at(ctx context.Context, p *loaded, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
+	return fmt.Errorf("epoch %d, step %d: %w", p.epoch, p.step, err)
+}
+
+func accepts(env *pipeline.Env, k pipeline.Kind) bool { return env.Accepts != nil && env.Accepts(k) }

@@ -1,0 +1,176 @@
+package gpu
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v3"
+
+	"sluice/net"
+	"sluice/pipeline"
+	"sluice/pipeline/config"
+)
+
+// about is what weights say about themselves: enough to run the network again,
+// and where they come from. It is the metadata of a Weights batch, and of the
+// safetensors file made of it:
+//
+//	net             the network, as in a YAML
+//	classes         JSON list of the classes' names, in the order of the outputs
+//	input           JSON: height and width of an image, and how it becomes the first activation
+//	epoch, step     after which they were taken (steps of the whole run)
+//	seed, version   of the run, and of the program
+//	validation_top1 accuracy over the validation after that epoch, if there was one
+type about struct {
+	Net         net.Def
+	Classes     []string
+	Input       inputAbout
+	Epoch, Step int
+	Seed        uint64
+	Version     string
+	Top1        *float64
+}
+
+// inputAbout says how an image becomes the network's input:
+// (pixel - mean + PCA shift) * scale, and zeros around it.
+type inputAbout struct {
+	Height   int        `json:"height"`
+	Width    int        `json:"width"`
+	Channels string     `json:"channels"` // "rgb" or "bgr", the order in the network; mean and scale are RGB
+	Mean     [3]float32 `json:"mean"`     // of levels 0..255
+	Scale    [3]float32 `json:"scale"`
+	Padding  [4]int     `json:"padding"` // top, bottom, left, right
+}
+
+func aboutInput(s net.InputSpec) inputAbout {
+	channels := "rgb"
+	if s.BGR {
+		channels = "bgr"
+	}
+	return inputAbout{Height: s.H, Width: s.W, Channels: channels, Mean: s.Mean, Scale: s.Scale,
+		Padding: [4]int{s.Top, s.Bottom, s.Left, s.Right}}
+}
+
+func (a about) metadata() (map[string]string, error) {
+	def, err1 := yaml.Marshal(a.Net)
+	classes, err2 := json.Marshal(a.Classes)
+	input, err3 := json.Marshal(a.Input)
+	if err := errors.Join(err1, err2, err3); err != nil {
+		return nil, err
+	}
+	meta := map[string]string{
+		"net":     string(def),
+		"classes": string(classes),
+		"input":   string(input),
+		"epoch":   strconv.Itoa(a.Epoch),
+		"step":    strconv.Itoa(a.Step),
+		"seed":    strconv.FormatUint(a.Seed, 10),
+		"version": a.Version,
+	}
+	if a.Top1 != nil {
+		meta["validation_top1"] = strconv.FormatFloat(*a.Top1, 'g', -1, 64)
+	}
+	return meta, nil
+}
+
+// parseAbout reads what metadata wrote. file is for messages. Only what it takes
+// to run the network must be there.
+func parseAbout(file string, meta map[string]string) (a about, err error) {
+	for _, key := range []string{"net", "classes", "input"} {
+		if meta[key] == "" {
+			return a, fmt.Errorf("%s does not say its %q, so it is not known what network its weights belong to: use a file that a training run wrote", file, key)
+		}
+	}
+	doc, err := config.Parse(file, []byte(meta["net"]))
+	if err == nil {
+		err = doc.Decode(&a.Net)
+	}
+	if err != nil {
+		return a, fmt.Errorf("%s: the network in its metadata: %w", file, err)
+	}
+	var errs []error
+	structured := func(key string, v any) {
+		if err := json.Unmarshal([]byte(meta[key]), v); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %q in its metadata: %w", file, key, err))
+		}
+	}
+	structured("classes", &a.Classes)
+	structured("input", &a.Input)
+	for key, v := range map[string]*int{"epoch": &a.Epoch, "step": &a.Step} {
+		if meta[key] != "" {
+			structured(key, v)
+		}
+	}
+	if len(errs) == 0 && len(a.Classes) == 0 {
+		errs = append(errs, fmt.Errorf("%s names no classes in its metadata", file))
+	}
+	return a, errors.Join(errs...)
+}
+
+// readAbout reads only what the file says about itself.
+func readAbout(file string) (about, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return about{}, config.Fieldf("weights", "cannot be read: %w", err)
+	}
+	defer f.Close()
+	meta, err := net.ReadSafetensorsMetadata(f)
+	if err != nil {
+		return about{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return parseAbout(file, meta)
+}
+
+// weights takes the network's weights for the sinks, after an epoch. Weights
+// that are not numbers are an error, so that they never replace a good file.
+func (t *Train) weights(ctx context.Context, epoch int, accuracy *float64) (*pipeline.Batch, error) {
+	t.engine.Begin(ctx) // that of a validation before has ended
+	var err error
+	if t.snapshot, err = t.net.Snapshot(t.snapshot, false); err != nil {
+		return nil, err
+	}
+	for _, w := range t.snapshot {
+		for _, v := range w.Data {
+			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+				return nil, fmt.Errorf("epoch %d, step %d: %s has become %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were",
+					epoch, t.done, w.Name, v, t.lr)
+			}
+		}
+	}
+	meta, err := about{
+		Net: t.opt.Net, Classes: t.env.Classes, Input: aboutInput(t.plan.Input),
+		Epoch: epoch, Step: t.done, Seed: t.env.Seed, Version: t.env.Version, Top1: accuracy,
+	}.metadata()
+	if err != nil {
+		return nil, err
+	}
+	return &pipeline.Batch{Kind: pipeline.Weights, Epoch: epoch, Step: t.done, Record: net.TensorsRecord(t.snapshot, meta)}, nil
+}
+
+// few lists names, and how many more there are.
+func few(names []string) string {
+	if len(names) > 8 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:8], ", "), len(names)-8)
+	}
+	return strings.Join(names, ", ")
+}
+
+// readWeights reads a whole file.
+func readWeights(file string) ([]net.NamedTensor, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, config.Fieldf("weights", "cannot be read: %w", err)
+	}
+	defer f.Close()
+	tensors, _, err := net.ReadSafetensors(f)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", file, err)
+	}
+	return tensors, nil
+}
