@@ -35,7 +35,7 @@ func (l LRNLayer) check() error {
 }
 
 func (l LRNLayer) geometry() LRN {
-	return LRN{Size: l.Size, K: l.K, Alpha: l.Alpha, Beta: l.Beta, Groups: l.Groups}
+	return LRN(l)
 }
 
 // Plan says what the layer makes of one input.

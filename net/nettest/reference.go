@@ -461,7 +461,7 @@ func (e *Reference) Add(y, a, b *net.Tensor) {
 
 // SoftmaxLoss gives probabilities, losses and ranks.
 func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
-	if !e.run("SoftmaxLoss", prob.Shape == x.Shape && labels.Shape.C == x.Shape.N) {
+	if !e.run("SoftmaxLoss", prob.Shape == x.Shape && labels.Shape.C == x.Shape.N && slices.Max(Values(labels)) < float64(x.Shape.C)) {
 		return
 	}
 	classes := x.Shape.C
@@ -477,7 +477,7 @@ func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
 		}
 		label := int(Values(labels)[n])
 		Values(loss)[n], Values(rank)[n] = 0, float64(classes)
-		if label < 0 || label >= classes {
+		if label < 0 {
 			continue
 		}
 		Values(loss)[n] = math.Log(sum) + top - row[label]
@@ -502,7 +502,7 @@ func (e *Reference) SoftmaxLossGrad(dx, prob, labels *net.Tensor) {
 	classes, rows := dx.Shape.C, dx.Shape.N
 	for i, p := range Values(prob) {
 		switch label := int(Values(labels)[i/classes]); {
-		case label < 0 || label >= classes:
+		case label < 0:
 			p = 0
 		case label == i%classes:
 			p--
