@@ -16,19 +16,21 @@ const (
 	shapeMaxSide   = 200
 	shapeMaxAspect = 1.35
 
-	shapeMinDiameter   = 0.40 // of the outline's circle
-	shapeMaxDiameter   = 0.80
-	shapeMinPatterned  = 0.52 // the least diameter of one told by its pattern
-	shapeMaxStretch    = 1.15 // one way, and as much shrunk the other
-	shapeMinContrast   = 45   // of luma between the shape and its surroundings, and between a pattern's tones
+	shapeMinDiameter   = 0.50 // of the outline's circle
+	shapeMaxDiameter   = 0.85
+	shapeMinPatterned  = 0.60 // the least diameter of one told by its pattern
+	shapeMaxTurn       = 25   // degrees either way
+	shapeMaxShift      = 0.15 // of the middle, from the picture's
+	shapeMaxStretch    = 1.12 // one way, and as much shrunk the other
+	shapeMinContrast   = 55   // of luma between the shape and its surroundings, and between a pattern's tones
 	shapeMaxContrast   = 110
 	shapeMinPeriod     = 0.42 // of a pattern, in radii
 	shapeMaxPeriod     = 0.62
 	shapeMaxClutter    = 9  // bars and spots behind the shape
 	shapeClutterSize   = 12 // percent of the shorter side: a spot's greatest diameter
 	shapeClutterTone   = 45 // greatest contrast of one
-	shapeMaxTexture    = 22 // greatest amplitude of the surface of ground and shape
-	shapeMaxNoise      = 14 // greatest amplitude of grain
+	shapeMaxTexture    = 18 // greatest amplitude of the surface of ground and shape
+	shapeMaxNoise      = 12 // greatest amplitude of grain
 	shapeMinQuality    = 60
 	shapeMaxQuality    = 95
 	shapeGrayFraction  = 0.1
@@ -187,11 +189,14 @@ func (p *shapePainter) shape(rng *rand.Rand, class *shapeClass, ground tone) {
 		outline, least = plainOutlines[rng.IntN(len(plainOutlines))], shapeMinPatterned
 	}
 	radius := short / 2 * between(rng, least, shapeMaxDiameter)
-	play := max(short/2-radius*shapeMaxStretch, 0)
+	play := min(max(short/2-radius*shapeMaxStretch, 0), shapeMaxShift*short)
 	cx := float32(p.w)/2 + between(rng, -play, play)
 	cy := float32(p.h)/2 + between(rng, -play, play)
-	sin64, cos64 := math.Sincos(2 * math.Pi * rng.Float64())
+	sin64, cos64 := math.Sincos(float64(between(rng, -shapeMaxTurn, shapeMaxTurn)) * math.Pi / 180)
 	stretch := between(rng, 1, shapeMaxStretch)
+	if rng.IntN(2) == 0 {
+		stretch = 1 / stretch
+	}
 	sin, cos := float32(sin64)/radius, float32(cos64)/radius
 	// local turns a pixel's place into the outline's: turned, then stretched.
 	local := func(dx, dy float32) (u, v float32) {
