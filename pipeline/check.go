@@ -39,10 +39,8 @@ type StageReport struct {
 // file's own mistakes were found by Parse; its error is one of the place that
 // results are to go to.
 func (s *Spec) Check() (*Report, error) {
-	if len(s.Sinks) > 0 {
-		if err := creatable(s.env.RunDir); err != nil {
-			return nil, fmt.Errorf("the run folder: %w", err)
-		}
+	if err := creatable(s.env.RunDir); err != nil {
+		return nil, fmt.Errorf("the run folder %s cannot be made: %w", s.env.RunDir, err)
 	}
 	env := &s.env
 	r := &Report{
@@ -86,22 +84,20 @@ func (s *Spec) Check() (*Report, error) {
 	return r, nil
 }
 
-// creatable reports what would hinder making a folder, without making it.
+// creatable reports what would hinder making a folder, without making it: the
+// closest thing above it that there is must be a folder that can be written to.
 func creatable(dir string) error {
 	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
 		info, err := os.Stat(at)
 		switch {
 		case err == nil && !info.IsDir():
-			return fmt.Errorf("%s cannot be made: %s is a file", dir, at)
+			return fmt.Errorf("%s is a file", at)
 		case err == nil && info.Mode().Perm()&0o222 == 0:
-			return fmt.Errorf("%s cannot be made: %s is read-only", dir, at)
+			return fmt.Errorf("%s is read-only", at)
 		case err == nil:
 			return nil
-		// ENOTDIR, below a file, is told when the walk reaches that file.
-		case !errors.Is(err, fs.ErrNotExist) && filepath.Dir(at) == at, errors.Is(err, fs.ErrPermission):
-			return fmt.Errorf("%s cannot be made: %w", dir, err)
-		case filepath.Dir(at) == at:
-			return fmt.Errorf("%s cannot be made: %w", dir, err)
+		case errors.Is(err, fs.ErrPermission) || at == filepath.Dir(at):
+			return err
 		}
 	}
 }
@@ -164,7 +160,7 @@ func (r *Report) String() string {
 	_ = w.Flush()
 
 	if len(r.Sinks) == 0 {
-		b.WriteString("\nno sink: nothing is written\n")
+		b.WriteString("\nno sink: no results are written\n")
 		return b.String()
 	}
 	fmt.Fprintf(&b, "\nwrites to %s\n", r.RunDir)

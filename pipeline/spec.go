@@ -23,7 +23,7 @@ type Spec struct {
 	Batch    BatchSpec       `yaml:"batch" doc:"how images are packed"`
 	Batches  []batchItem     `yaml:"batches" doc:"stages that every batch goes through, in order"`
 	Validate *ValidationSpec `yaml:"validate" doc:"images to measure on that are not trained on"`
-	Sinks    []sinkItem      `yaml:"sinks" doc:"where results go; without any, nothing is written"`
+	Sinks    []sinkItem      `yaml:"sinks" doc:"where results go; without any, none are written"`
 	Run      RunSpec         `yaml:"run" doc:"how the line runs"`
 
 	// What the checks of the whole file found out.

@@ -174,7 +174,7 @@ func (c *checker) frame(items []sampleItem, path string) (f Frame, ok bool) {
 	const advice = "images differ in size, and a batch needs them equal: add center_crop or random_crop, as center_crop: {size: 224}"
 	if n := len(stages); n > 0 {
 		stages[n-1].report(c.d, fmt.Errorf("after it %s", advice))
-	} else {
+	} else if c.node(path).Kind != yaml.ScalarNode { // that is a mistake told already
 		c.errorf(path, "%s: %s", path, advice)
 	}
 	return f, false
