@@ -16,6 +16,10 @@ import (
 // "/..." to the packages of the project that it may use, beyond those in its own
 // internal folder. ARCHITECTURE.md says why. The command may use everything.
 var mayImport = map[string][]string{
+	// What helps to test an extension may use what it tests.
+	"pipeline/pipelinetest": {"pipeline"},
+	"net/nettest":           {"net"},
+
 	"augment":         {},
 	"pipeline/config": {},
 	"pipeline":        {"augment", "pipeline/config"},

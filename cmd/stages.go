@@ -43,16 +43,20 @@ type entry struct {
 type group struct {
 	title   string // with its place in the YAML
 	entries []entry
+	also    string // true of each of them
 }
 
 // catalogue is all that this program has registered.
 func catalogue() []group {
 	return []group{
-		{"sources (source:)", entriesOf(pipeline.Sources)},
-		{"sample stages (samples:)", entriesOf(pipeline.SampleStages)},
-		{"batch stages (batches:)", entriesOf(pipeline.BatchStages)},
-		{"sinks (sinks:)", entriesOf(pipeline.Sinks)},
-		{"layers (net: layers:)", entriesOf(net.Layers)},
+		{title: "sources (source:)", entries: entriesOf(pipeline.Sources)},
+		{title: "sample stages (samples:)", entries: entriesOf(pipeline.SampleStages)},
+		{title: "batch stages (batches:)", entries: entriesOf(pipeline.BatchStages)},
+		{title: "sinks (sinks:)", entries: entriesOf(pipeline.Sinks)},
+		{title: "network presets (net:)", entries: entriesOf(net.Presets)},
+		{title: "layers (net: layers:)", entries: entriesOf(net.Layers),
+			also: "Like every layer it may have a name, and say from which layer it reads: from: NAME, or a list of names (input is the batch). Left out, it reads the layer before."},
+		{title: "schedules (solver: schedule:)", entries: entriesOf(net.Schedules)},
 	}
 }
 
@@ -107,6 +111,10 @@ func tellEntry(out io.Writer, groups []group, name string) bool {
 				fmt.Fprintln(out, "\n  It has no options.")
 			}
 			tellFields(out, "  ", e.fields)
+			if g.also != "" {
+				fmt.Fprintln(out)
+				indented(out, "  ", g.also)
+			}
 		}
 	}
 	return found
