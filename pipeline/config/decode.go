@@ -358,6 +358,8 @@ func (d *Decoder) list(n *yaml.Node, v reflect.Value) {
 			d.Errorf(n, "%s must have %d values, has %d", d.name(), v.Len(), len(n.Content))
 			return
 		}
+	} else if len(n.Content) == 0 {
+		v.SetZero() // nil and [] are one, so that what was not given resolves and loads as such
 	} else {
 		v.Set(reflect.MakeSlice(v.Type(), len(n.Content), len(n.Content)))
 	}
@@ -369,6 +371,10 @@ func (d *Decoder) list(n *yaml.Node, v reflect.Value) {
 func (d *Decoder) mapping(n *yaml.Node, v reflect.Value) {
 	if n.Kind != yaml.MappingNode {
 		d.Wrong(n, "a mapping")
+		return
+	}
+	if len(n.Content) == 0 {
+		v.SetZero()
 		return
 	}
 	m := reflect.MakeMapWithSize(v.Type(), len(n.Content)/2)
