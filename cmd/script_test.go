@@ -177,6 +177,7 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+	time.Sleep(300 * time.Millisecond) // so that it is in the middle of something
 	sent := time.Now()
 	ts.Check(c.Process.Signal(signals[args[0]]))
 	select {
