@@ -281,15 +281,17 @@ var safeName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._ -]{0,98}[A-Za-z0-9
 
 // Resolved is the spec as YAML with every default filled in. It loads to the
 // same spec.
-func (s *Spec) Resolved() []byte {
+func (s *Spec) Resolved() []byte { return s.env.Resolved }
+
+func (s *Spec) resolve() error {
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
 	if err := enc.Encode(s); err != nil {
-		// The options of a stage have a MarshalYAML that fails.
-		panic(fmt.Sprintf("pipeline: the resolved YAML: %v", err))
+		return fmt.Errorf("writing the resolved YAML: %w", err) // of a stage's own MarshalYAML
 	}
-	return out.Bytes()
+	s.env.Resolved = out.Bytes()
+	return nil
 }
 
 // Line is the line to run, with its Env. version is that of the program.

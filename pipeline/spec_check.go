@@ -113,7 +113,8 @@ func (c *checker) check() {
 		c.checkLine()
 	}
 	if c.d.Err() == nil {
-		c.env.Resolved = c.Resolved()
+		whole := part{report: func(d *config.Decoder, err error) { d.Report(c.root, err) }}
+		c.ask(whole, c.resolve)
 	}
 }
 

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.yaml.in/yaml/v3"
+
 	"sluice/pipeline/config"
 )
 
@@ -55,6 +57,12 @@ type (
 	planned struct {
 		drop          bool
 		steps, epochs int
+	}
+
+	// mute is an option that cannot be written.
+	mute        struct{ Word string }
+	muteOptions struct {
+		Mute mute `yaml:"mute" doc:"fail or panic"`
 	}
 
 	specSinkOptions struct {
@@ -134,6 +142,16 @@ func (k specSink) Plan(*Env) (Plan, error) {
 	return Plan{Text: "spec.out"}, nil
 }
 
+func (m *mute) UnmarshalConfig(d *config.Decoder, n *yaml.Node) {
+	m.Word, _ = d.Word(n, "fail", "panic")
+}
+func (m mute) MarshalYAML() (any, error) {
+	if m.Word == "panic" {
+		panic("cannot write")
+	}
+	return nil, errors.New("cannot write")
+}
+
 func (allSink) Write(context.Context, *Batch) error { return nil }
 func (allSink) Close() error                        { return nil }
 
@@ -152,6 +170,9 @@ func init() {
 		return specCrop{o.Size}, nil
 	})
 	RegisterSampleStage("spec_keep", "test stage", struct{}{}, func(struct{}) (SampleStage, error) {
+		return specKeep{}, nil
+	})
+	RegisterSampleStage("spec_mute", "test stage", muteOptions{}, func(muteOptions) (SampleStage, error) {
 		return specKeep{}, nil
 	})
 	RegisterBatchStage("spec_train", "test training", specTrainOptions{Epochs: 3, Learn: true}, func(o specTrainOptions) (BatchStage, error) {
