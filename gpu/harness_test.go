@@ -24,8 +24,8 @@ const side = 16 // of the images that these tests learn from
 
 var classes = []string{"across", "down", "dots"}
 
-// picture is image i of a dataset of striped and dotted noise, class i % 3.
-func picture(i int) (pix []byte, label int32) {
+// picture is image i, side x side, of a dataset of striped and dotted noise, class i % 3.
+func picture(i, side int) (pix []byte, label int32) {
 	r := rand.New(rand.NewPCG(7, uint64(i)))
 	label = int32(i % len(classes))
 	pix = make([]byte, 0, side*side*3)
@@ -52,7 +52,7 @@ type pictures struct {
 func (p pictures) Len() int          { return p.n }
 func (p pictures) Classes() []string { return classes }
 func (p pictures) Read(_ context.Context, i int, s *pipeline.Sample) error {
-	pix, label := picture(p.first + i)
+	pix, label := picture(p.first+i, side)
 	s.Name, s.Label = fmt.Sprintf("picture %d", p.first+i), label+p.shift
 	s.SetImage(&augment.RGB{Pix: pix, Stride: side * 3, W: side, H: side})
 	return nil
@@ -61,9 +61,14 @@ func (p pictures) Read(_ context.Context, i int, s *pipeline.Sample) error {
 // batch makes a batch of n pictures from first on, in mem; edit may change the
 // labels.
 func batch(mem memory.Allocator, epoch, step, first, n int, edit func(labels []int32)) *pipeline.Batch {
+	return &pipeline.Batch{Kind: pipeline.Samples, Epoch: epoch, Step: step, Record: record(mem, side, first, n, edit)}
+}
+
+// record makes the record of a batch of pictures of side x side.
+func record(mem memory.Allocator, side, first, n int, edit func(labels []int32)) arrow.Record {
 	shape := fmt.Sprintf(`{"shape":[%d,%d,3]}`, side, side)
 	schema := arrow.NewSchema([]arrow.Field{
-		{Name: "image", Type: arrow.FixedSizeListOf(side*side*3, arrow.PrimitiveTypes.Uint8), Nullable: true,
+		{Name: "image", Type: arrow.FixedSizeListOf(int32(side*side*3), arrow.PrimitiveTypes.Uint8), Nullable: true,
 			Metadata: arrow.NewMetadata([]string{"ARROW:extension:name", "ARROW:extension:metadata"}, []string{"arrow.fixed_shape_tensor", shape})},
 		{Name: "view", Type: arrow.PrimitiveTypes.Int32},
 		{Name: "shift", Type: arrow.FixedSizeListOf(3, arrow.PrimitiveTypes.Float32), Nullable: true},
@@ -77,7 +82,7 @@ func batch(mem memory.Allocator, epoch, step, first, n int, edit func(labels []i
 	b := array.NewRecordBuilder(mem, schema)
 	defer b.Release()
 	for i := range n {
-		pix, label := picture(first + i)
+		pix, label := picture(first+i, side)
 		labels[i] = label
 		image := b.Field(0).(*array.FixedSizeListBuilder)
 		image.Append(true)
@@ -97,10 +102,10 @@ func batch(mem memory.Allocator, epoch, step, first, n int, edit func(labels []i
 		edit(labels)
 	}
 	b.Field(5).(*array.Int32Builder).AppendValues(labels, nil)
-	return &pipeline.Batch{Kind: pipeline.Samples, Epoch: epoch, Step: step, Record: b.NewRecord()}
+	return b.NewRecord()
 }
 
-// env is a line's, with validation over two batches of 8 if it has any.
+// env is that of a line over pictures.
 func env(batch int) *pipeline.Env {
 	return &pipeline.Env{
 		Name: "test", Seed: 5, Version: "test", Classes: classes, BatchSize: batch, Threads: 2, Epochs: 1,
@@ -283,7 +288,7 @@ net:
 const wideNet = `
 net:
   layers:
-    - dense: {name: fc1, out: 5}
+    - dense: {name: fc1, out: 5, activation: none}
     - softmax
 `
 
@@ -396,7 +401,7 @@ func untrained(t testing.TB, n int) net.Stats {
 	var labels []int32
 	var pixels []byte
 	for i := range n {
-		pix, label := picture(i)
+		pix, label := picture(i, side)
 		pixels, labels = append(pixels, pix...), append(labels, label)
 	}
 	if err := in.Load(net.ImageBatch{N: n, Pixels: pixels, Labels: labels}); err != nil {
