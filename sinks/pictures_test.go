@@ -332,3 +332,57 @@ func TestPicturesRefuse(t *testing.T) {
 		}
 	}
 }
+
+// The first convolution's weights are found among all tensors, and the last batch
+// of weights is the one that is drawn.
+func TestKernelsOfWeights(t *testing.T) {
+	dir := t.TempDir()
+	p := newPictures(t, dir, 0)
+	dense := net.NamedTensor{Name: "fc.weight", Role: "weight", Dims: []int{2, 2}, Data: []float32{1, 2, 3, 4}}
+	momentum := *gabors(3, 3, 5)
+	momentum.Role = "momentum"
+	second := *gabors(7, 8, 3)
+	second.Name = "conv2.weight"
+	for _, n := range []int{4, 6} {
+		rec := net.TensorsRecord([]net.NamedTensor{dense, momentum, *gabors(n, 3, 5), second}, map[string]string{"input": `{"channels":"bgr"}`})
+		if err := p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Weights, Record: rec}); err != nil {
+			t.Fatal(err)
+		}
+		rec.Release()
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, dir, "kernels.png")
+	want, err := drawKernels(gabors(6, 3, 5), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var data bytes.Buffer
+	if err := png.Encode(&data, want); err != nil {
+		t.Fatal(err)
+	}
+	if read(t, filepath.Join(dir, "kernels.png")) != data.String() {
+		t.Error("kernels.png is not the first convolution of the last weights")
+	}
+}
+
+// A network without a convolution has no kernels to show.
+func TestNoKernelsWithoutConvolution(t *testing.T) {
+	dir := t.TempDir()
+	p := newPictures(t, dir, 0)
+	rec := net.TensorsRecord([]net.NamedTensor{{Name: "fc.weight", Role: "weight", Dims: []int{1, 2}, Data: []float32{1, 2}}}, nil)
+	defer rec.Release()
+	if err := p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Weights, Record: rec}); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, dir)
+	other := pipeline.MetricsRecord(pipeline.Metric{})
+	defer other.Release()
+	if err := p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Weights, Record: other}); err == nil {
+		t.Error("a record that holds no tensors is taken for weights")
+	}
+}
