@@ -35,11 +35,12 @@ type opCase struct {
 
 // tensors are those of one opCase.
 type tensors struct {
-	x, dx, y, dy      *net.Tensor
-	w, dw, saved      []*net.Tensor
-	guards            []*net.Tensor
-	extra             []*net.Tensor
-	needDX, inference bool
+	x, dx, y, dy *net.Tensor
+	w, dw, saved []*net.Tensor
+	inference    bool
+	shared       bool // memory, with others that were there before
+	guards       []*net.Tensor
+	probes       []probe
 }
 
 // sum32 is the error allowed to sums of some thousand products in float32.
@@ -217,7 +218,6 @@ func dropoutCase(s net.Shape, keep float32, key net.RandomKey) opCase {
 			}
 			return dx, nil
 		},
-		tolerance: 1e-7, gradTolerance: 1e-7, // of x times 1/keep
 		smooth: true,
 	}
 }

@@ -159,7 +159,7 @@ func (c *opCase) allocate(t testing.TB, e net.Engine, shared bool) tensors {
 	t.Helper()
 	var specs []net.Spec
 	var where []**net.Tensor
-	var ts tensors
+	ts := tensors{shared: shared}
 	add := func(s net.Spec, to **net.Tensor) {
 		s.From, s.To = 1, -1
 		if shared {
@@ -190,6 +190,9 @@ func (c *opCase) allocate(t testing.TB, e net.Engine, shared bool) tensors {
 		g := net.Spec{Name: "guard", Shape: net.Shape{N: 1, C: 5, H: 1, W: 1}, Kind: net.Vector, To: -1}
 		specs, where = append(specs, g), append(where, &ts.guards[i])
 		if i < len(tested) {
+			if s := tested[i]; s.Kind == net.Map && s.Halo > 0 {
+				ts.probes = append(ts.probes, newProbe(t, e, s, oldWhere[i]))
+			}
 			specs, where = append(specs, tested[i]), append(where, oldWhere[i])
 		}
 	}
@@ -221,6 +224,56 @@ func (c *opCase) allocate(t testing.TB, e net.Engine, shared bool) tensors {
 		e.Upload(g, filled(g.Shape.Len(), float32(i)+0.5))
 	}
 	return ts
+}
+
+// probe reads the halo of a tensor, as a convolution of ones does.
+type probe struct {
+	of           **net.Tensor
+	y, ones, b   *net.Tensor
+	g            net.Conv
+	xs, ws, ys   net.Shape
+	weights, row []float64
+}
+
+func newProbe(t testing.TB, e net.Engine, s net.Spec, of **net.Tensor) probe {
+	t.Helper()
+	p := probe{of: of, g: net.Conv{Size: 2*s.Halo + 1, Stride: 1, Pad: s.Halo}, xs: s.Shape, ys: s.Shape}
+	p.ys.C = 1
+	p.ws = net.Shape{N: 1, C: s.Shape.C, H: p.g.Size, W: p.g.Size}
+	ts := alloc(t, e, net.Spec{Name: "probe", Shape: p.ys, Kind: net.Map, To: -1},
+		net.Spec{Name: "ones", Shape: p.ws, Kind: net.Filter, To: -1}, vector("zero", 1))
+	p.y, p.ones, p.b = ts[0], ts[1], ts[2]
+	ones := filled(p.ws.Len(), 1)
+	e.Upload(p.ones, ones)
+	p.weights, p.row = wide(ones), []float64{0}
+	return p
+}
+
+// checkHalos sees whether what is around each tensor is zero.
+func (ts *tensors) checkHalos(t testing.TB, e net.Engine) {
+	t.Helper()
+	for _, p := range ts.probes {
+		x := *p.of
+		e.Conv(p.y, x, p.ones, p.b, p.g)
+		sum, size := 0.0, 0.0 // cancellation makes sums small: allow by the terms
+		want := convTruth(p.xs, p.ws, p.ys, p.g, wide(get(e, x)), p.weights, p.row)
+		for _, v := range get(e, x) {
+			if a := math.Abs(float64(v)); a <= math.MaxFloat32 {
+				size += a
+			}
+		}
+		for i, v := range get(e, p.y) {
+			if d := math.Abs(float64(v) - want[i]); d > 0 {
+				sum = max(sum, d)
+			} else if math.IsNaN(want[i]) != math.IsNaN(float64(v)) {
+				t.Errorf("the halo of %s is not zero: place %d of a window over it gives %v, want %v", x.Name, i, v, want[i])
+				return
+			}
+		}
+		if sum > 1e-6*size {
+			t.Errorf("the halo of %s is not zero: a window over it is off by %v", x.Name, sum)
+		}
+	}
 }
 
 func (ts *tensors) checkGuards(t testing.TB, e net.Engine) {
@@ -266,8 +319,10 @@ func (v *numbers) upload(e net.Engine, ts *tensors) {
 		e.Upload(ts.w[i], w)
 		e.Upload(ts.dw[i], filled(len(w), float32(math.NaN())))
 	}
-	e.Upload(ts.y, filled(ts.y.Shape.Len(), float32(math.NaN())))
-	e.Upload(ts.dx, filled(ts.dx.Shape.Len(), float32(math.NaN())))
+	if !ts.shared { // else they are full of NaN already, the halo too
+		e.Upload(ts.y, filled(ts.y.Shape.Len(), float32(math.NaN())))
+		e.Upload(ts.dx, filled(ts.dx.Shape.Len(), float32(math.NaN())))
+	}
 }
 
 // check compares both passes with the truth, twice with the same bits, and once
@@ -289,6 +344,7 @@ func (c *opCase) check(t testing.TB, e net.Engine, shared bool) {
 		dw = append(dw, get(e, d))
 	}
 	sync(t, e)
+	ts.checkHalos(t, e)
 	compare(t, "y", y, c.truth(wide(in.x), params), c.tolerance)
 	wantDX, wantDW := c.gradTruth(wide(in.x), params, wide(y), wide(in.dy))
 	compare(t, "dx", dx, wantDX, c.gradTolerance)

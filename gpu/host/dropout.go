@@ -10,7 +10,7 @@ const dropoutBlock = 1 << 12
 type dropoutJob struct {
 	x, y  view
 	scale float32
-	limit uint32
+	limit uint64
 	key   net.RandomKey
 }
 
@@ -29,7 +29,7 @@ func (e *Engine) Dropout(y, x *net.Tensor, keep float32, key net.RandomKey) {
 	}
 	j := &e.jobs.dropout
 	j.x, j.y, j.scale, j.key = open(x), open(y), 1/keep, key
-	j.limit = uint32(float64(keep) * (1 << 32))
+	j.limit = net.KeepLimit(keep)
 	e.run("Dropout", (x.Shape.Len()+dropoutBlock-1)/dropoutBlock, j)
 }
 
@@ -40,10 +40,10 @@ func (j *dropoutJob) do(_ *worker, task int) {
 	plane := s.h * s.w
 	w, h, c, n := from%s.w, from/s.w%s.h, from/plane%s.c, from/plane/s.c
 	for i := from; i < to; i += 4 {
-		random := maskBits(j.key, uint64(i/4))
+		random := j.key.Block(uint32(i / 4))
 		for l := range min(4, to-i) {
 			x := j.x.f[j.x.origin+n*j.x.image+h*j.x.row+w*s.c+c]
-			if random[l] < j.limit {
+			if uint64(random[l]) < j.limit {
 				x *= j.scale
 			} else {
 				x = 0
@@ -71,17 +71,4 @@ func (j *dropoutJob) finish(n, c int) {
 	if c == j.y.c-1 {
 		j.y.borders(n)
 	}
-}
-
-// maskBits are the random numbers of elements 4*block to 4*block+3: Philox
-// 4x32-10 with the seed as key and (block, layer, step) as counter.
-func maskBits(key net.RandomKey, block uint64) [4]uint32 {
-	c := [4]uint32{uint32(block), key.Layer, uint32(key.Step), uint32(key.Step >> 32)}
-	k0, k1 := uint32(key.Seed), uint32(key.Seed>>32)
-	for range 10 {
-		p, q := uint64(c[0])*0xD2511F53, uint64(c[2])*0xCD9E8D57
-		c = [4]uint32{uint32(q>>32) ^ c[1] ^ k0, uint32(q), uint32(p>>32) ^ c[3] ^ k1, uint32(p)}
-		k0, k1 = k0+0x9E3779B9, k1+0xBB67AE85
-	}
-	return c
 }

@@ -1,0 +1,236 @@
+package enginetest
+
+import (
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+	"time"
+
+	"sluice/net"
+)
+
+// BatchVariable names the environment variable that sets the batch of every
+// benchmark. Without it the batch is the paper's 128, 256 for alexnet_small; a
+// step of alexnet is then half a minute in plain Go on two cores, and runs once.
+const BatchVariable = "SLUICE_BENCH_BATCH"
+
+func batchSize(b *testing.B, otherwise int) int {
+	b.Helper()
+	s := os.Getenv(BatchVariable)
+	if s == "" {
+		return otherwise
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		b.Fatalf("%s must be a number of images, is %q", BatchVariable, s)
+	}
+	return n
+}
+
+// Benchmark is every benchmark below, under their names.
+func Benchmark(b *testing.B, newEngine func() net.Engine) {
+	b.Run("TrainStep", func(b *testing.B) { TrainStep(b, newEngine) })
+	b.Run("Infer", func(b *testing.B) { Infer(b, newEngine) })
+	b.Run("Conv", func(b *testing.B) { Conv(b, newEngine) })
+	b.Run("Dense", func(b *testing.B) { Dense(b, newEngine) })
+	b.Run("Memory", func(b *testing.B) { Memory(b, newEngine) })
+}
+
+// TrainStep times loading, forward, backward and update of preset networks, and
+// reports images/s and GFLOP/s (of the multiply-adds of all three passes, less
+// the input gradient of the first layer).
+func TrainStep(b *testing.B, newEngine func() net.Engine) {
+	for _, p := range presets {
+		b.Run(p.name, func(b *testing.B) { p.run(b, newEngine, true) })
+	}
+}
+
+// Infer times loading and forward of preset networks.
+func Infer(b *testing.B, newEngine func() net.Engine) {
+	for _, p := range presets {
+		b.Run(p.name, func(b *testing.B) { p.run(b, newEngine, false) })
+	}
+}
+
+type preset struct {
+	name               string
+	batch, side, width int // width: classes, 0 the preset's own
+}
+
+var presets = []preset{{"alexnet", 128, 224, 0}, {"alexnet_torchvision", 128, 224, 0}, {"alexnet_small", 256, 64, 10}}
+
+func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
+	n := batchSize(b, p.batch)
+	plan, err := net.Preset(p.name).Plan(n, p.side, p.side, p.width)
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := open(b, newEngine)
+	network, err := net.New(e, plan, 1, train)
+	if err != nil {
+		b.Fatal(err)
+	}
+	in, err := network.NewInput()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.Close()
+	r := rand.New(rand.NewPCG(1, 1))
+	batch := net.ImageBatch{N: n, Pixels: make([]byte, n*p.side*p.side*3), Labels: make([]int32, n)}
+	for i := range batch.Pixels {
+		batch.Pixels[i] = byte(r.IntN(256))
+	}
+	for i := range batch.Labels {
+		batch.Labels[i] = int32(r.IntN(10))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := in.Load(batch); err != nil {
+			b.Fatal(err)
+		}
+		if err := network.Forward(b.Context(), in, 1, train); err != nil {
+			b.Fatal(err)
+		}
+		if train {
+			network.Backward(b.Context())
+			network.Update(net.SGD{LR: 1e-4, Momentum: 0.9, Decay: 0.0005})
+		}
+		sync(b, e)
+	}
+	macs := plan.MACs
+	if train {
+		macs = 3*macs - plan.Layers[0].Plan.MACs/int64(n)
+	}
+	images := float64(n) * float64(b.N)
+	b.ReportMetric(images/b.Elapsed().Seconds(), "images/s")
+	b.ReportMetric(images*2*float64(macs)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	b.Logf("%s, batch %d", e.Name(), n)
+}
+
+// Conv times the passes of AlexNet's convolutions: dgrad the input's gradient,
+// wgrad the weights' (and bias's). An engine computes both gradients in one op,
+// so dgrad counts the time of ConvGrad less that of wgrad alone.
+func Conv(b *testing.B, newEngine func() net.Engine) {
+	n := batchSize(b, 32)
+	for _, l := range []struct {
+		name string
+		c    opCase
+	}{
+		{"conv1", convCase(n, 3, 227, 227, 96, net.Conv{Size: 11, Stride: 4, Act: net.ReLU})},
+		{"conv2", convCase(n, 96, 27, 27, 256, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2, Act: net.ReLU})},
+		{"conv3", convCase(n, 256, 13, 13, 384, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})},
+		{"conv4", convCase(n, 384, 13, 13, 384, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 2, Act: net.ReLU})},
+		{"conv5", convCase(n, 384, 13, 13, 256, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 2, Act: net.ReLU})},
+	} {
+		b.Run(l.name, func(b *testing.B) { l.c.passes(b, newEngine) })
+	}
+}
+
+// Dense times the passes of AlexNet's dense layers, like Conv.
+func Dense(b *testing.B, newEngine func() net.Engine) {
+	n := batchSize(b, 128)
+	for _, l := range []struct {
+		name string
+		c    opCase
+	}{
+		{"fc6", denseCase(n, 256, 6, 6, 4096, net.ReLU)},
+		{"fc7", denseCase(n, 4096, 1, 1, 4096, net.ReLU)},
+		{"fc8", denseCase(n, 4096, 1, 1, 1000, net.None)},
+	} {
+		b.Run(l.name, func(b *testing.B) { l.c.passes(b, newEngine) })
+	}
+}
+
+func (c opCase) passes(b *testing.B, newEngine func() net.Engine) {
+	e := open(b, newEngine)
+	ts := c.benchTensors(b, e)
+	noDX := ts
+	noDX.dx = nil
+	gflops := func(b *testing.B) {
+		b.ReportMetric(2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	}
+	b.Run("forward", func(b *testing.B) {
+		for b.Loop() {
+			c.forward(e, ts)
+			sync(b, e)
+		}
+		gflops(b)
+	})
+	b.Run("wgrad", func(b *testing.B) {
+		for b.Loop() {
+			c.backward(e, noDX)
+			sync(b, e)
+		}
+		gflops(b)
+	})
+	// Both gradients, less the weights' alone, timed in turn.
+	b.Run("dgrad", func(b *testing.B) {
+		var both, alone time.Duration
+		for b.Loop() {
+			start := time.Now()
+			c.backward(e, noDX)
+			sync(b, e)
+			middle := time.Now()
+			c.backward(e, ts)
+			sync(b, e)
+			alone += middle.Sub(start)
+			both += time.Since(middle)
+		}
+		b.ReportMetric(2*float64(c.macs)*float64(b.N)/(both-alone).Seconds()/1e9, "GFLOP/s")
+	})
+}
+
+func (c *opCase) benchTensors(b *testing.B, e net.Engine) tensors {
+	b.Helper()
+	ts := c.allocate(b, e, false)
+	in := c.numbers(rand.New(rand.NewPCG(1, 1)))
+	in.upload(e, &ts)
+	c.forward(e, ts)
+	c.backward(e, ts)
+	sync(b, e)
+	return ts
+}
+
+// Memory times the ops that are bound by memory, at AlexNet's sizes.
+func Memory(b *testing.B, newEngine func() net.Engine) {
+	n := batchSize(b, 32)
+	lrn, pool := net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}, net.Pool{Size: 3, Stride: 2}
+	for _, l := range []struct {
+		name string
+		c    opCase
+	}{
+		{"norm1", lrnCase(n, 96, 55, 55, lrn)},
+		{"norm2", lrnCase(n, 256, 27, 27, lrn)},
+		{"pool1", poolCase(n, 96, 55, 55, pool)},
+		{"pool2", poolCase(n, 256, 27, 27, pool)},
+		{"drop6", dropoutCase(net.Shape{N: n, C: 4096, H: 1, W: 1}, 0.5, net.RandomKey{Seed: 1})},
+	} {
+		b.Run(l.name, func(b *testing.B) {
+			e := open(b, newEngine)
+			ts := l.c.benchTensors(b, e)
+			for _, pass := range []struct {
+				name string
+				f    func(net.Engine, tensors)
+			}{{"forward", l.c.forward}, {"backward", l.c.backward}} {
+				b.Run(pass.name, func(b *testing.B) {
+					for b.Loop() {
+						pass.f(e, ts)
+						sync(b, e)
+					}
+					b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "images/s")
+				})
+			}
+		})
+	}
+	b.Run("sgd/fc7", func(b *testing.B) {
+		e := open(b, newEngine)
+		s := net.Spec{Name: "fc7", Shape: net.Shape{N: 4096, C: 4096, H: 1, W: 1}, Kind: net.Matrix, To: -1}
+		ts := alloc(b, e, s, s, s)
+		for b.Loop() {
+			e.SGD(ts[0], ts[1], ts[2], net.SGD{LR: 0.01, Momentum: 0.9, Decay: 0.0005})
+			sync(b, e)
+		}
+		b.ReportMetric(5*4*float64(s.Shape.Len())*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
+	})
+}

@@ -1,0 +1,54 @@
+package host
+
+import (
+	"strings"
+	"sync/atomic"
+	"testing"
+)
+
+// faulty panics in one task.
+type faulty struct{ done atomic.Int64 }
+
+func (f *faulty) do(_ *worker, task int) {
+	if task == 3 {
+		panic("of task 3")
+	}
+	f.done.Add(1)
+}
+
+func TestPanicOfATaskIsAnError(t *testing.T) {
+	for threads := 1; threads < 4; threads++ {
+		e := New(threads)
+		e.run("Conv", 10, &faulty{})
+		err := e.Sync()
+		if err == nil || !strings.Contains(err.Error(), "Conv") || !strings.Contains(err.Error(), "of task 3") {
+			t.Errorf("%d threads: %v", threads, err)
+		}
+		var after faulty
+		e.run("Conv", 2, &after)
+		if after.done.Load() != 0 {
+			t.Error("tasks run after an error")
+		}
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestEveryTaskRunsOnce(t *testing.T) {
+	e := New(3)
+	defer e.Close()
+	j := &counts{n: make([]atomic.Int64, 1000)}
+	for range 20 {
+		e.run("Add", len(j.n), j)
+	}
+	for i := range j.n {
+		if n := j.n[i].Load(); n != 20 {
+			t.Fatalf("task %d ran %d times in 20 jobs", i, n)
+		}
+	}
+}
+
+type counts struct{ n []atomic.Int64 }
+
+func (c *counts) do(_ *worker, task int) { c.n[task].Add(1) }
