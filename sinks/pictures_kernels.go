@@ -10,8 +10,9 @@ import (
 )
 
 const (
-	tileSide = 48 // about how many pixels a kernel's side is drawn with
-	tileGap  = 3
+	kernelsWidth = 800 // about, of the picture, in pixels
+	tileSide     = 96  // the most that a kernel's side is drawn with, if it has fewer weights
+	tileGap      = 3
 )
 
 // drawKernels tiles the kernels of a convolution (OIHW), each pixel a square. A
@@ -27,10 +28,10 @@ func drawKernels(t *net.NamedTensor, bgr bool) (image.Image, error) {
 	if n < 1 || channels < 1 || h < 1 || w < 1 || n*channels*h*w != len(t.Data) {
 		return nil, fmt.Errorf("shape %v with %d values", t.Dims, len(t.Data))
 	}
-	zoom := max(tileSide/max(h, w), 1)
 	cols := int(math.Ceil(math.Sqrt(1.6 * float64(n)))) // a picture wider than high
 	cols = min(cols, n)
 	rows := (n + cols - 1) / cols
+	zoom := max(min(kernelsWidth/cols, tileSide)/max(h, w), 1)
 	stepX, stepY := w*zoom+tileGap, h*zoom+tileGap
 	img := image.NewRGBA(image.Rect(0, 0, cols*stepX+tileGap, rows*stepY+tileGap))
 	for i := range img.Pix {
