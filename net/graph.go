@@ -101,7 +101,9 @@ func (g Graph) order() ([]*vertex, error) {
 			}
 		}
 	}
-	errs = append(errs, outputs(list, readers)...)
+	if len(errs) == 0 { // with a name missing, what reads what is not known
+		errs = outputs(list, readers)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}

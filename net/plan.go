@@ -58,6 +58,9 @@ func (g Graph) plan(n, h, w, classes int) (*NetPlan, error) {
 		return nil, fmt.Errorf("a batch of %d images of %d x %d is too large", n, w, h)
 	}
 	errs := widen(run, cmp.Or(classes, g.Classes))
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
 	for _, v := range run {
 		l := LayerPlan{Name: v.name, Type: v.typ, From: v.from, Layer: v.layer, inputs: v.in}
 		known := true
@@ -134,7 +137,7 @@ func (p Plan) check() error {
 	}
 	for _, s := range shapes {
 		if !sane(s) {
-			return fmt.Errorf("a tensor of %s is empty or too large", s)
+			return fmt.Errorf("a tensor of %s is empty, or larger than any memory", s)
 		}
 	}
 	return nil

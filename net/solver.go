@@ -93,7 +93,7 @@ func (s *ScheduleChoice) UnmarshalConfig(d *config.Decoder, n *yaml.Node) {
 // MarshalYAML gives the resolved form.
 func (s ScheduleChoice) MarshalYAML() (any, error) {
 	if s.item == nil {
-		return "constant", nil
+		return map[string]struct{}{"constant": {}}, nil
 	}
 	return *s.item, nil
 }
