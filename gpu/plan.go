@@ -42,10 +42,11 @@ func checkWidth(p *net.NetPlan, classes []string) error {
 func table(p *net.NetPlan, device string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "network on %s, batches of %d\n", device, p.Input.N)
-	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "layer\ttype\toutput\tparameters\tmultiply-adds\t")
+	w := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
+	const line = "%s\t%s\t%s\t%13s\t%16s\n" // numbers to the right
+	fmt.Fprintf(w, line, "layer", "type", "output", "parameters", "multiply-adds")
 	row := func(name, kind string, out net.Shape, params int, macs int64) {
-		fmt.Fprintf(w, "%s\t%s\t%dx%dx%d\t%s\t%s\t\n", name, kind, out.C, out.H, out.W, thousands(int64(params)), thousands(macs))
+		fmt.Fprintf(w, line, name, kind, fmt.Sprintf("%dx%dx%d", out.C, out.H, out.W), thousands(int64(params)), thousands(macs))
 	}
 	row("input", "", p.Input.Shape(), 0, 0)
 	for _, l := range p.Layers {
@@ -55,7 +56,7 @@ func table(p *net.NetPlan, device string) string {
 		}
 		row(l.Name, l.Type, l.Plan.Out, params, l.Plan.MACs/int64(max(p.Input.N, 1)))
 	}
-	fmt.Fprintf(w, "total\t\t\t%s\t%s\t\n", thousands(int64(p.Params)), thousands(p.MACs))
+	fmt.Fprintf(w, line, "total", "", "", thousands(int64(p.Params)), thousands(p.MACs))
 	_ = w.Flush() // a strings.Builder takes everything
 	return b.String()
 }

@@ -7,6 +7,7 @@
 //
 // A sink registers itself by name (pipeline.RegisterSink), says by Accepts which
 // kinds of batch it wants, and writes below Env.RunDir. A file gets its final
-// name only once it is whole and on disk (replaceFile); the one exception is
-// metrics.jsonl, which grows a line at a time so that it can be watched.
+// name only once it is whole and on disk (replaceFile); the exceptions are files of
+// JSON lines, which grow a line at a time so that they can be watched and outlive
+// a kill.
 package sinks

@@ -15,13 +15,21 @@ func startAfresh(paths ...string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fileError(path, err)
 		}
-		f, err := os.CreateTemp(filepath.Dir(path), ".probe-*")
-		if err != nil {
-			return fileError(path, err)
+		if err := probe(path); err != nil {
+			return err
 		}
-		if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
-			return fileError(path, err)
-		}
+	}
+	return nil
+}
+
+// probe finds out whether the folder of path takes a file.
+func probe(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".probe-*")
+	if err != nil {
+		return fileError(path, err)
+	}
+	if err := errors.Join(f.Close(), os.Remove(f.Name())); err != nil {
+		return fileError(path, err)
 	}
 	return nil
 }

@@ -68,7 +68,10 @@ func (m *MetricsSink) Prepare(_ context.Context, env *pipeline.Env) error {
 		return fileError(path, err)
 	}
 	m.file = f
-	return nil
+	if m.opt.Parquet == "" {
+		return nil
+	}
+	return probe(filepath.Join(m.dir, m.opt.Parquet))
 }
 
 // Write appends a line of JSON for each row.

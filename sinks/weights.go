@@ -27,7 +27,7 @@ type WeightsOptions struct {
 // metadata of the batch (classes, network, epoch, ...) goes into the file's.
 type WeightsSink struct {
 	opt    WeightsOptions
-	dir    string
+	path   string
 	epochs int
 }
 
@@ -46,11 +46,12 @@ func NewWeights(o WeightsOptions) (*WeightsSink, error) {
 // Accepts only weights.
 func (s *WeightsSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Weights }
 
-// Prepare notes where the file goes. It leaves the weights of a run before in
-// their place until there are new ones.
+// Prepare finds out that the folder takes a file before hours go into its
+// contents. It leaves the weights of a run before in their place until there are
+// new ones: an interrupted run must not cost the last one's.
 func (s *WeightsSink) Prepare(_ context.Context, env *pipeline.Env) error {
-	s.dir, s.epochs = env.RunDir, env.Epochs
-	return nil
+	s.path, s.epochs = filepath.Join(env.RunDir, s.opt.File), env.Epochs
+	return probe(s.path)
 }
 
 // Write replaces the file, if the batch's epoch is one to be written.
@@ -62,7 +63,7 @@ func (s *WeightsSink) Write(_ context.Context, b *pipeline.Batch) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(s.dir, s.opt.File), func(w io.Writer) error {
+	return replaceFile(s.path, func(w io.Writer) error {
 		return net.WriteSafetensors(w, tensors, meta)
 	})
 }

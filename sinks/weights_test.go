@@ -97,15 +97,37 @@ func TestWeightsOptions(t *testing.T) {
 	}
 }
 
-// A folder that is gone is an error that names the file.
+// A folder that takes no file is told before the run, one that is gone since
+// then by the write; both name the file.
 func TestWeightsWhereNothingCanBeWritten(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "gone")
+	want := "cannot write " + filepath.Join(dir, "weights.safetensors")
+	s, err := NewWeights(WeightsOptions{File: "weights.safetensors", Every: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Prepare(t.Context(), &pipeline.Env{RunDir: dir}); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("before the run: %v", err)
+	}
 	b := weightsBatch(0)
 	defer b.Record.Release()
-	err := weightsIn(t, dir, 1, 1).Write(t.Context(), b)
-	if err == nil || !strings.Contains(err.Error(), "cannot write "+filepath.Join(dir, "weights.safetensors")) {
-		t.Errorf("error %v", err)
+	if err := s.Write(t.Context(), b); err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("in the run: %v", err)
 	}
+}
+
+// A new run does not cost the weights of the one before until it has its own.
+func TestWeightsOfTheRunBeforeStay(t *testing.T) {
+	dir := t.TempDir()
+	b := weightsBatch(0)
+	defer b.Record.Release()
+	if err := weightsIn(t, dir, 1, 1).Write(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	if err := weightsIn(t, dir, 1, 1).Close(); err != nil { // interrupted in its first epoch
+		t.Fatal(err)
+	}
+	wantWeights(t, filepath.Join(dir, "weights.safetensors"), 0)
 }
 
 // The kernel refuses to write on in the middle of the weights, as on a full
