@@ -1,0 +1,128 @@
+package stages
+
+import (
+	"bytes"
+	"context"
+	"image"
+	"image/jpeg"
+	"io/fs"
+	"math"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"sluice/augment"
+	"sluice/pipeline"
+)
+
+// photo is a picture with the look of a photograph: soft gradients, edges, a little noise.
+func photo(w, h int, seed uint64) *augment.RGB {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := augment.NewRGB(w, h)
+	fx, fy := 2+4*rng.Float64(), 2+4*rng.Float64()
+	cx, cy, rad := rng.Float64()*float64(w), rng.Float64()*float64(h), float64(min(w, h))/3
+	for y := range h {
+		row := p.Row(y)
+		for x := range w {
+			u, v := float64(x)/float64(w), float64(y)/float64(h)
+			base := [3]float64{128 + 70*math.Sin(fx*u*3+v), 120 + 60*math.Cos(fy*v*3-u), 110 + 80*u - 30*v}
+			if math.Hypot(float64(x)-cx, float64(y)-cy) < rad {
+				base[0], base[2] = base[2], base[0]+30*math.Sin(float64(x+y))
+			}
+			for c := range 3 {
+				row[3*x+c] = byte(min(max(base[c]+6*rng.NormFloat64(), 0), 255))
+			}
+		}
+	}
+	return p
+}
+
+func jpegOf(t testing.TB, img image.Image, quality int) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := jpeg.Encode(&b, img, &jpeg.Options{Quality: quality}); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+// must is a check of a constructor's error.
+func must[S any](t testing.TB) func(s S, err error) S {
+	return func(s S, err error) S {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+}
+
+// crop224 is the line of the paper: what a JPEG goes through before a batch.
+func crop224(t testing.TB) []pipeline.SampleStage {
+	return []pipeline.SampleStage{
+		must[*Decode](t)(NewDecode(DecodeOptions{Orientation: true, MaxPixels: 50e6, MaxBytes: 128 << 20})),
+		must[*Resize](t)(NewResize(ResizeOptions{Shorter: 256})),
+		must[*CenterCrop](t)(NewCenterCrop(CropOptions{Size: 256})),
+		must[*RandomCrop](t)(NewRandomCrop(CropOptions{Size: 224})),
+		must[*Flip](t)(NewFlip(FlipOptions{Probability: 0.5})),
+		must[*PCAJitter](t)(NewPCAJitter(PCAJitterOptions{
+			Sigma: 0.1, Scale: "eigenvalue", Eigenvalues: augment.ImageNet().Values, Eigenvectors: augment.ImageNet().Vectors,
+		})),
+	}
+}
+
+// BenchmarkCrop224 measures one goroutine from the bytes of a JPEG in memory to a 224 x 224 crop that is ready
+// for a batch, on the files under SLUICE_PHOTOS, or on generated ones.
+func BenchmarkCrop224(b *testing.B) {
+	var photos [][]byte
+	name := "generated"
+	if dir := os.Getenv("SLUICE_PHOTOS"); dir != "" {
+		name = "photos"
+		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			photos = append(photos, data)
+			return err
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		if len(photos) == 0 {
+			b.Fatalf("SLUICE_PHOTOS=%s has no file", dir)
+		}
+	} else {
+		for i := range 16 {
+			w, h := 500, 375
+			if i%3 == 2 {
+				w, h = h, w
+			}
+			photos = append(photos, jpegOf(b, photo(w, h, uint64(i)), 90))
+		}
+	}
+	b.Run(name, func(b *testing.B) {
+		line := crop224(b)
+		s := pipeline.NewSample(1, "bench", pipeline.Key{})
+		b.ReportAllocs()
+		i := 0
+		for b.Loop() {
+			s.Bytes = append(s.Bytes[:0], photos[i%len(photos)]...)
+			for _, stage := range line {
+				if err := stage.Process(context.Background(), s); err != nil {
+					b.Fatal(err)
+				}
+			}
+			p, err := s.Pixels()
+			if err != nil {
+				b.Fatal(err)
+			}
+			if p.W != 224 || p.H != 224 {
+				b.Fatalf("%d x %d pixels", p.W, p.H)
+			}
+			i++
+		}
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
+	})
+}
