@@ -1,6 +1,7 @@
 package cmd_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"image"
@@ -19,11 +20,34 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sluice/cmd"
+	"sluice/pipeline"
 
 	_ "sluice/gpu"
 	_ "sluice/sinks"
 	_ "sluice/stages"
 )
+
+// Stages that misbehave, for the scripts.
+func init() {
+	pipeline.RegisterBatchStage("stubborn", "Takes a minute a batch, whatever its context says.", struct{}{},
+		func(struct{}) (pipeline.BatchStage, error) { return stubborn{}, nil })
+	pipeline.RegisterSampleStage("panics", "Panics at the fourth image.", struct{}{},
+		func(struct{}) (pipeline.SampleStage, error) {
+			return pipeline.SampleFunc(func(_ context.Context, s *pipeline.Sample) error {
+				if s.Index == 3 {
+					panic("a mistake in a stage")
+				}
+				return nil
+			}), nil
+		})
+}
+
+type stubborn struct{}
+
+func (stubborn) Process(context.Context, *pipeline.Batch, pipeline.Emit) error {
+	time.Sleep(time.Minute)
+	return nil
+}
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"pipeline": cmd.Main})
@@ -135,11 +159,12 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 
 // interrupt starts a command with its streams in the files stdout and stderr,
 // waits until a file holds a text, sends a signal, and wants the command to end
-// with a code soon: interrupt SIGNAL FILE TEXT CODE COMMAND ARG...
+// with a code soon: interrupt SIGNAL FILE TEXT CODE COMMAND ARG... INT+INT is a
+// second signal after the first was slow.
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"INT": os.Interrupt, "TERM": syscall.SIGTERM}
+	signals := map[string]os.Signal{"INT": os.Interrupt, "INT+INT": os.Interrupt, "TERM": syscall.SIGTERM}
 	if neg || len(args) < 5 || signals[args[0]] == nil {
-		ts.Fatalf("usage: interrupt INT|TERM FILE TEXT CODE COMMAND ARG...")
+		ts.Fatalf("usage: interrupt INT|TERM|INT+INT FILE TEXT CODE COMMAND ARG...")
 	}
 	c := command(ts, args[4:])
 	out, err := os.Create(ts.MkAbs("stdout"))
@@ -163,23 +188,30 @@ func interrupt(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		return text
 	}
-	holds := func() bool {
-		data, err := os.ReadFile(ts.MkAbs(args[1]))
-		return err == nil && strings.Contains(string(data), args[2])
-	}
-	for deadline := time.After(time.Minute); !holds(); {
-		select {
-		case <-ended:
-			ts.Fatalf("the command ended before %s held %q%s", args[1], args[2], show())
-		case <-deadline:
-			_ = c.Process.Kill()
-			ts.Fatalf("%s did not come to hold %q in a minute%s", args[1], args[2], show())
-		case <-time.After(10 * time.Millisecond):
+	waitFor := func(file, text string) {
+		for deadline := time.After(time.Minute); ; {
+			data, err := os.ReadFile(ts.MkAbs(file))
+			if err == nil && strings.Contains(string(data), text) {
+				return
+			}
+			select {
+			case <-ended:
+				ts.Fatalf("the command ended before %s held %q%s", file, text, show())
+			case <-deadline:
+				_ = c.Process.Kill()
+				ts.Fatalf("%s did not come to hold %q in a minute%s", file, text, show())
+			case <-time.After(10 * time.Millisecond):
+			}
 		}
 	}
+	waitFor(args[1], args[2])
 	time.Sleep(300 * time.Millisecond) // so that it is in the middle of something
 	sent := time.Now()
 	ts.Check(c.Process.Signal(signals[args[0]]))
+	if args[0] == "INT+INT" {
+		waitFor("stderr", "still stopping; once more ends the program at once")
+		ts.Check(c.Process.Signal(signals[args[0]]))
+	}
 	select {
 	case <-ended:
 		ts.Logf("ended %v after the signal", time.Since(sent).Round(time.Millisecond))
