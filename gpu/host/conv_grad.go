@@ -170,26 +170,21 @@ func (j *wgradJob) panel(group, p int) []float32 {
 	return j.dw[(group*j.w.panels+p)*j.w.k*lanes:][:j.w.k*lanes]
 }
 
-// packPixel deals out one pixel's channels, width at a time, to panels that are
-// step apart; the last is filled with zeros.
+// packPixel deals out one pixel's channels, width (rows or lanes) at a time, to
+// panels that are step apart; the last is filled with zeros.
 func packPixel(dst []float32, step int, src []float32, width int) {
 	at := 0
-	for len(src) >= width {
-		copy4(dst[at:at+width], src)
-		src, at = src[width:], at+step
+	for ; len(src) >= width; src, at = src[width:], at+step {
+		if width == lanes {
+			*(*[lanes]float32)(dst[at:]) = *(*[lanes]float32)(src)
+		} else {
+			*(*[rows]float32)(dst[at:]) = *(*[rows]float32)(src)
+		}
 	}
 	if len(src) > 0 {
 		tail := dst[at : at+width]
 		copy(tail, src)
 		clear(tail[len(src):])
-	}
-}
-
-// copy4 is copy for a few floats, without the call.
-func copy4(dst, src []float32) {
-	src = src[:len(dst)]
-	for i := range dst {
-		dst[i] = src[i]
 	}
 }
 

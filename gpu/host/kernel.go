@@ -8,6 +8,12 @@ const (
 	lanes = 4
 )
 
+// unroll is how many places a kernel's loop takes at a time. The compiler delays
+// the last addition to each sum to the end of the loop's body, behind all its
+// products, which then spill; unrolled, most additions are not the last. It more
+// than doubles the speed.
+const unroll = 8
+
 // acc holds the sums of a register tile, row by row.
 type acc [rows * lanes]float32
 
@@ -21,14 +27,12 @@ type acc [rows * lanes]float32
 //	}
 //
 // with the sum over k taken first and then added to c. a1 is as long as a0, b
-// lanes times that. The loop is unrolled by four because the compiler delays
-// the last addition of each sum to the end of the body; unrolled, three in four
-// are no longer the last.
+// lanes times that.
 func tile(c *acc, a0, a1, b []float32) {
 	var c00, c01, c02, c03, c10, c11, c12, c13 float32
-	for len(a0) >= 4 && len(a1) >= 4 && len(b) >= 4*lanes {
-		w := (*[4 * lanes]float32)(b)
-		p, q := (*[4]float32)(a0), (*[4]float32)(a1)
+	for len(a0) >= unroll && len(a1) >= unroll && len(b) >= unroll*lanes {
+		w := (*[unroll * lanes]float32)(b)
+		p, q := (*[unroll]float32)(a0), (*[unroll]float32)(a1)
 		c00 += float32(p[0] * w[0])
 		c10 += float32(q[0] * w[0])
 		c01 += float32(p[0] * w[1])
@@ -64,7 +68,43 @@ func tile(c *acc, a0, a1, b []float32) {
 		c12 += float32(q[3] * w[14])
 		c03 += float32(p[3] * w[15])
 		c13 += float32(q[3] * w[15])
-		a0, a1, b = a0[4:], a1[4:], b[4*lanes:]
+
+		c00 += float32(p[4] * w[16])
+		c10 += float32(q[4] * w[16])
+		c01 += float32(p[4] * w[17])
+		c11 += float32(q[4] * w[17])
+		c02 += float32(p[4] * w[18])
+		c12 += float32(q[4] * w[18])
+		c03 += float32(p[4] * w[19])
+		c13 += float32(q[4] * w[19])
+
+		c00 += float32(p[5] * w[20])
+		c10 += float32(q[5] * w[20])
+		c01 += float32(p[5] * w[21])
+		c11 += float32(q[5] * w[21])
+		c02 += float32(p[5] * w[22])
+		c12 += float32(q[5] * w[22])
+		c03 += float32(p[5] * w[23])
+		c13 += float32(q[5] * w[23])
+
+		c00 += float32(p[6] * w[24])
+		c10 += float32(q[6] * w[24])
+		c01 += float32(p[6] * w[25])
+		c11 += float32(q[6] * w[25])
+		c02 += float32(p[6] * w[26])
+		c12 += float32(q[6] * w[26])
+		c03 += float32(p[6] * w[27])
+		c13 += float32(q[6] * w[27])
+
+		c00 += float32(p[7] * w[28])
+		c10 += float32(q[7] * w[28])
+		c01 += float32(p[7] * w[29])
+		c11 += float32(q[7] * w[29])
+		c02 += float32(p[7] * w[30])
+		c12 += float32(q[7] * w[30])
+		c03 += float32(p[7] * w[31])
+		c13 += float32(q[7] * w[31])
+		a0, a1, b = a0[unroll:], a1[unroll:], b[unroll*lanes:]
 	}
 	a1 = a1[:len(a0)]
 	for k, p := range a0 {
@@ -101,8 +141,8 @@ func tile(c *acc, a0, a1, b []float32) {
 // with the sum over p taken first and then added to c.
 func outer(c *acc, a, b []float32) {
 	var c00, c01, c02, c03, c10, c11, c12, c13 float32
-	for len(a) >= 4*rows && len(b) >= 4*lanes {
-		x, w := (*[4 * rows]float32)(a), (*[4 * lanes]float32)(b)
+	for len(a) >= unroll*rows && len(b) >= unroll*lanes {
+		x, w := (*[unroll * rows]float32)(a), (*[unroll * lanes]float32)(b)
 		c00 += float32(x[0] * w[0])
 		c10 += float32(x[1] * w[0])
 		c01 += float32(x[0] * w[1])
@@ -138,7 +178,43 @@ func outer(c *acc, a, b []float32) {
 		c12 += float32(x[7] * w[14])
 		c03 += float32(x[6] * w[15])
 		c13 += float32(x[7] * w[15])
-		a, b = a[4*rows:], b[4*lanes:]
+
+		c00 += float32(x[8] * w[16])
+		c10 += float32(x[9] * w[16])
+		c01 += float32(x[8] * w[17])
+		c11 += float32(x[9] * w[17])
+		c02 += float32(x[8] * w[18])
+		c12 += float32(x[9] * w[18])
+		c03 += float32(x[8] * w[19])
+		c13 += float32(x[9] * w[19])
+
+		c00 += float32(x[10] * w[20])
+		c10 += float32(x[11] * w[20])
+		c01 += float32(x[10] * w[21])
+		c11 += float32(x[11] * w[21])
+		c02 += float32(x[10] * w[22])
+		c12 += float32(x[11] * w[22])
+		c03 += float32(x[10] * w[23])
+		c13 += float32(x[11] * w[23])
+
+		c00 += float32(x[12] * w[24])
+		c10 += float32(x[13] * w[24])
+		c01 += float32(x[12] * w[25])
+		c11 += float32(x[13] * w[25])
+		c02 += float32(x[12] * w[26])
+		c12 += float32(x[13] * w[26])
+		c03 += float32(x[12] * w[27])
+		c13 += float32(x[13] * w[27])
+
+		c00 += float32(x[14] * w[28])
+		c10 += float32(x[15] * w[28])
+		c01 += float32(x[14] * w[29])
+		c11 += float32(x[15] * w[29])
+		c02 += float32(x[14] * w[30])
+		c12 += float32(x[15] * w[30])
+		c03 += float32(x[14] * w[31])
+		c13 += float32(x[15] * w[31])
+		a, b = a[unroll*rows:], b[unroll*lanes:]
 	}
 	for len(a) >= rows && len(b) >= lanes {
 		x, w := (*[rows]float32)(a), (*[lanes]float32)(b)
