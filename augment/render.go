@@ -343,22 +343,25 @@ func mix(dst []byte, rows [][]byte, weights []uint32) {
 }
 
 // squeeze is the horizontal pass of one channel: dst[o] = sum over j of a.weights * src[a.first[o]+j].
+// The usual three and four samples, a reduction by less than two, are written out.
 func squeeze(dst []uint16, src []byte, a *axis) {
 	const round = 1 << (weightBits - 1)
 	taps, weights := a.taps, a.weights
-	src = src[:2*(a.hi-a.lo)]
 	for o, first := range a.first[:len(dst)] {
-		w := weights[o*taps : (o+1)*taps : (o+1)*taps]
-		at := 2 * (first - a.lo)
-		s := src[at : at+2*taps : at+2*taps]
+		w := weights[o*taps:][:taps]
+		s := src[2*(first-a.lo):][:2*taps]
 		sum := uint64(round)
-		for len(w) >= 2 && len(s) >= 4 {
+		switch {
+		case len(w) == 3 && len(s) == 6:
 			v := uint64(binary.LittleEndian.Uint32(s))
-			sum += v&0xFFFF*uint64(w[0]) + v>>16*uint64(w[1])
-			w, s = w[2:], s[4:]
-		}
-		if len(w) > 0 && len(s) >= 2 {
-			sum += uint64(binary.LittleEndian.Uint16(s)) * uint64(w[0])
+			sum += v&0xFFFF*uint64(w[0]) + v>>16*uint64(w[1]) + uint64(binary.LittleEndian.Uint16(s[4:]))*uint64(w[2])
+		case len(w) == 4 && len(s) == 8:
+			v := binary.LittleEndian.Uint64(s)
+			sum += v&0xFFFF*uint64(w[0]) + v>>16&0xFFFF*uint64(w[1]) + v>>32&0xFFFF*uint64(w[2]) + v>>48*uint64(w[3])
+		default:
+			for j, wj := range w {
+				sum += uint64(binary.LittleEndian.Uint16(s[2*j:])) * uint64(wj)
+			}
 		}
 		dst[o] = uint16(sum >> weightBits)
 	}
