@@ -109,7 +109,7 @@ func TestRenderErrors(t *testing.T) {
 		{p, NewView(8, 10, 1), "not of a picture"},
 		{NewRGB(0, 5), NewView(0, 5, 1), "not of a picture"},
 		{p, NewView(10, 8, 1).Scale(1<<20, 1<<20), "too many"},
-		{p, NewView(10, 8, 1).Scale(1<<31, 1).Crop(0, 0, 1, 1), "too many"},
+		{p, NewView(10, 8, 1).Scale(maxSide+1, 1).Crop(0, 0, 1, 1), "too many"},
 		{&RGB{W: 10, H: 8, Stride: 30, Pix: p.Pix[:200]}, NewView(10, 8, 1), "too few bytes"},
 		{&image.YCbCr{Rect: image.Rect(0, 0, 10, 8), YStride: 10, CStride: 5, Y: make([]byte, 80)}, NewView(10, 8, 1), "too few bytes"},
 		{p, View{Orient: 1, Size: image.Pt(10, 8), Scaled: image.Pt(10, 8), Window: image.Rect(5, 5, 12, 8)}, "not inside"},
