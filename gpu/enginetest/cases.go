@@ -317,8 +317,15 @@ func table() []opCase {
 	return t
 }
 
-// randomCase is a case of a geometry drawn by r.
+// randomCase is a case of a geometry drawn by r, with a halo that is too narrow,
+// right or too wide for it.
 func randomCase(r *rand.Rand) opCase {
+	c := randomGeometry(r)
+	c.halo = r.IntN(4)
+	return c
+}
+
+func randomGeometry(r *rand.Rand) opCase {
 	n, c, h, w := 1+r.IntN(4), 1+r.IntN(20), 1+r.IntN(12), 1+r.IntN(12)
 	switch r.IntN(6) {
 	case 0, 1:

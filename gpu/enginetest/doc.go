@@ -3,7 +3,8 @@
 // Run compares each op with plain float64 loops (truth.go), those loops with
 // central differences, and what is around the ops (layout at the border, memory,
 // errors, cancellation, allocations) with what net.Engine promises. Fuzz draws
-// geometries. Benchmark times ops of AlexNet's sizes and whole steps.
+// geometries. TrainStep, Infer, Conv, Dense and Memory are benchmarks of whole steps
+// and of ops at AlexNet's sizes; Benchmark is all of them.
 //
 // A new op is a row of table in cases.go.
 package enginetest

@@ -51,8 +51,8 @@ func (j *actGradJob) do(_ *worker, task int) {
 		}
 		return
 	}
-	for i, v := range y {
-		dy[i] *= 1 - float32(v*v)
+	for i, v := range y { // 1 - v*v would cancel near 1
+		dy[i] *= (1 - v) * (1 + v)
 	}
 }
 
