@@ -213,6 +213,37 @@ func TestEvaluateRefusesFilesItCannotUse(t *testing.T) {
 	}
 }
 
+// A result is the mean over every image of every batch, the last and short one
+// too.
+func TestEvaluateCountsEveryImage(t *testing.T) {
+	dir := t.TempDir()
+	trained(t, dir, 1, 1, weightsSink(t))
+	measure := func(first int, sizes ...int) pipeline.Metric {
+		t.Helper()
+		s, err := NewEvaluate(EvaluateOptions{Weights: filepath.Join(dir, "weights.safetensors"), Device: CPU})
+		if err != nil {
+			t.Fatal(err)
+		}
+		prepare(t, s, env(8))
+		defer s.Close()
+		var out outbox
+		if err := feedBatches(t.Context(), s, 0, first, sizes, out.emit); err != nil {
+			t.Fatal(err)
+		}
+		return out.of("done")[0]
+	}
+	all := measure(700, 8, 8, 3)
+	var want pipeline.Metric
+	for _, m := range []struct{ first, n int }{{700, 8}, {708, 8}, {716, 3}} {
+		one := measure(m.first, m.n)
+		share := float64(m.n) / 19
+		want.Loss, want.Top1, want.Top5 = want.Loss+share*one.Loss, want.Top1+share*one.Top1, want.Top5+share*one.Top5
+	}
+	if !near(all.Loss, want.Loss) || !near(all.Top1, want.Top1) || !near(all.Top5, want.Top5) {
+		t.Errorf("all batches give %+v, one by one they give %+v", all, want)
+	}
+}
+
 // A validation of nothing is no perfect score.
 func TestEvaluateOfNothingIsAnError(t *testing.T) {
 	dir := t.TempDir()

@@ -124,10 +124,9 @@ func (f *feed) close() error {
 		if in == nil {
 			continue
 		}
-		if f.waiting != nil && f.waiting.Input == in {
-			_, _, err := in.Tensors()
-			errs = append(errs, err)
-		}
+		// Waits only where a batch was never computed; what its load says no
+		// longer matters.
+		_, _, _ = in.Tensors()
 		errs = append(errs, in.Close())
 		f.in[i] = nil
 	}

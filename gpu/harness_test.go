@@ -220,6 +220,7 @@ type spyInput struct {
 	spy     *spy
 	pending sync.WaitGroup
 	err     error
+	loading bool // and nobody has waited for it
 }
 
 func (i *spyInput) Load(b net.ImageBatch) error {
@@ -235,6 +236,7 @@ func (i *spyInput) Load(b net.ImageBatch) error {
 	j.loads++
 	j.mu.Unlock()
 	j.note("load %d begins", n)
+	i.loading = true
 	if !i.spy.lazy {
 		return i.Input.Load(b)
 	}
@@ -249,6 +251,7 @@ func (i *spyInput) Load(b net.ImageBatch) error {
 
 func (i *spyInput) Tensors() (x, labels *net.Tensor, err error) {
 	i.pending.Wait()
+	i.loading = false
 	if i.err != nil {
 		return nil, nil, i.err
 	}
@@ -256,6 +259,9 @@ func (i *spyInput) Tensors() (x, labels *net.Tensor, err error) {
 }
 
 func (i *spyInput) Close() error {
+	if i.loading {
+		i.spy.journal.note("closed while it loads")
+	}
 	i.pending.Wait()
 	return i.Input.Close()
 }
@@ -376,9 +382,9 @@ func is(err, want error) bool {
 	return errors.Is(err, want)
 }
 
-// untrained is what the first n pictures give on the network before any step,
-// in training.
-func untrained(t testing.TB, n int) net.Stats {
+// untrained is the network of smallNet before any step, for batches of n, apart
+// from the stage.
+func untrained(t testing.TB, n int) (*net.Network, net.Input, net.Engine) {
 	t.Helper()
 	e := env(n)
 	plan, err := trainOptions(t, smallNet+"epochs: 1").Net.Plan(n, side, side, len(classes))
@@ -389,7 +395,6 @@ func untrained(t testing.TB, n int) net.Stats {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer engine.Close()
 	network, err := net.New(engine, plan, e.Seed, true)
 	if err != nil {
 		t.Fatal(err)
@@ -398,24 +403,20 @@ func untrained(t testing.TB, n int) net.Stats {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var labels []int32
-	var pixels []byte
+	return network, in, engine
+}
+
+// load loads n pictures from first on.
+func load(t testing.TB, in net.Input, first, n int) {
+	t.Helper()
+	b := net.ImageBatch{N: n}
 	for i := range n {
-		pix, label := picture(i, side)
-		pixels, labels = append(pixels, pix...), append(labels, label)
+		pix, label := picture(first+i, side)
+		b.Pixels, b.Labels = append(b.Pixels, pix...), append(b.Labels, label)
 	}
-	if err := in.Load(net.ImageBatch{N: n, Pixels: pixels, Labels: labels}); err != nil {
+	if err := in.Load(b); err != nil {
 		t.Fatal(err)
 	}
-	engine.Begin(t.Context())
-	if err := network.Forward(t.Context(), in, 0, true); err != nil {
-		t.Fatal(err)
-	}
-	stats, err := network.Stats()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return stats
 }
 
 // sameTensors holds two sets of tensors to the same bits.

@@ -86,9 +86,9 @@ func TestTrainReleasesEveryRecord(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
 			defer mem.AssertSize(t, 0)
-			loads := 0
+			loads, j := 0, newJournal()
 			s := trainStage(t, smallNet+"epochs: 1\nlog_every: 1", func(e net.Engine) net.Engine {
-				return &spy{Engine: e, journal: newJournal(), onLoad: func() error {
+				return &spy{Engine: e, journal: j, onLoad: func() error {
 					loads++
 					if tt.on != nil {
 						return tt.on(loads - 1)
@@ -134,6 +134,10 @@ func TestTrainReleasesEveryRecord(t *testing.T) {
 			}
 			if n := held.Load(); n != 0 {
 				t.Errorf("%d records are still held", n)
+			}
+			// An engine need not wait for a load by itself when it is closed.
+			if slices.Contains(j.events, "closed while it loads") {
+				t.Error("an input was closed while a batch was loaded into it")
 			}
 		})
 	}
@@ -228,8 +232,83 @@ func TestTrainMetrics(t *testing.T) {
 	if done.ImagesPerSecond <= 0 {
 		t.Errorf("done %+v has no throughput", done)
 	}
-	if first, want := single[0], untrained(t, 6); !near(first.Loss, want.Loss/6) || !near(first.Top1, float64(want.Top1)/6) {
+	network, in, engine := untrained(t, 6)
+	defer engine.Close()
+	load(t, in, 0, 6)
+	if err := network.Forward(t.Context(), in, 0, true); err != nil {
+		t.Fatal(err)
+	}
+	want, err := network.Stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if first := single[0]; !near(first.Loss, want.Loss/6) || !near(first.Top1, float64(want.Top1)/6) {
 		t.Errorf("first step %+v, want that of the untrained network %+v", first, want)
+	}
+}
+
+// Validation is no training: its time is in no throughput.
+func TestTrainLeavesValidationOutOfItsThroughput(t *testing.T) {
+	e := env(6)
+	e.Validate = func(ctx context.Context, v pipeline.BatchStage) error {
+		time.Sleep(300 * time.Millisecond)
+		return feedBatches(ctx, v, 0, 1000, []int{6}, discard)
+	}
+	var out outbox
+	run(t, trainStage(t, smallNet+"epochs: 3", nil), e, 2, 3, out.emit)
+	done := out.of("done")[0]
+	if trained := 36 / done.ImagesPerSecond; trained > done.Seconds-0.9 {
+		t.Errorf("done %+v: 36 images in %g s of training, of which 0.9 s were validation", done, trained)
+	}
+	for _, m := range out.of("step") {
+		if m.InputWait > 0.9 {
+			t.Errorf("step %+v counts validation as waiting", m)
+		}
+	}
+}
+
+// The stage does what its parts do one after the other, to the bit: forward,
+// backward, and the update with the solver's numbers.
+func TestTrainStepsByTheSolver(t *testing.T) {
+	s := trainStage(t, smallNet+"epochs: 1\nsolver: {lr: 0.03, momentum: 0.8, weight_decay: 0.01}", nil)
+	prepare(t, s, env(6))
+	defer s.Close()
+	for n := range 4 { // three steps
+		process(t, s, batch(memory.DefaultAllocator, 0, n, n*6, 6, nil), discard)
+	}
+	got, err := s.net.Snapshot(nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, in, engine := untrained(t, 6)
+	defer engine.Close()
+	for n := range 3 {
+		load(t, in, n*6, 6)
+		if err := network.Forward(t.Context(), in, n, true); err != nil {
+			t.Fatal(err)
+		}
+		network.Backward(t.Context())
+		network.Update(net.SGD{LR: 0.03, Momentum: 0.8, Decay: 0.01})
+	}
+	want, err := network.Snapshot(nil, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameTensors(t, "after three steps", got, want)
+}
+
+// The schedule is told how each epoch went: with this threshold no epoch is
+// better than the first, so the rate falls after every later one.
+func TestTrainFollowsItsSchedule(t *testing.T) {
+	var out outbox
+	s := trainStage(t, smallNet+"epochs: 4\nsolver: {lr: 0.08, schedule: {plateau: {factor: 0.5, patience: 1, threshold: 1}}}", nil)
+	run(t, s, env(6), 2, 4, out.emit)
+	var rates []float64
+	for _, m := range out.of("step") {
+		rates = append(rates, m.LR)
+	}
+	if want := []float64{0.08, 0.08, 0.04, 0.02}; !slices.Equal(rates, want) {
+		t.Errorf("learning rates %v, want %v", rates, want)
 	}
 }
 
@@ -301,7 +380,7 @@ func TestTrainStopsWhenItDiverges(t *testing.T) {
 	if err == nil {
 		err = s.Flush(t.Context(), out.emit)
 	}
-	if err == nil || !strings.Contains(err.Error(), "epoch 0, step ") || !strings.Contains(err.Error(), "try a lower solver.lr (it is 1e+30 now)") {
+	if err == nil || !strings.Contains(err.Error(), "epoch 0, step 1: the loss is ") || !strings.Contains(err.Error(), "try a lower solver.lr (it is 1e+30 now)") {
 		t.Errorf("error %v", err)
 	}
 	if out.weights != nil {
