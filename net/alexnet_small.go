@@ -23,6 +23,8 @@ func (o SmallAlexNet) graph() (Graph, error) {
 		l.Stride, l.Padding = stride, size/2
 		return l
 	}
+	last := NewDense(0)
+	last.Std = 0.01 // so that the loss begins at ln(classes)
 	pool := MaxPoolLayer{Size: 3, Stride: 2, Ceil: true} // 32, 16, 8, 4
 	return Graph{
 		Input:   InputOptions{Mean: o.Mean, Scale: Triple{1. / 58, 1. / 58, 1. / 58}, Channels: "rgb"},
@@ -36,7 +38,7 @@ func (o SmallAlexNet) graph() (Graph, error) {
 			{Name: "pool3", Layer: pool},
 			{Name: "fc4", Layer: NewDense(96)},
 			{Name: "drop4", Layer: drop},
-			{Name: "fc5", Layer: NewDense(0)},
+			{Name: "fc5", Layer: last},
 			{Name: "softmax", Layer: SoftmaxLayer{}},
 		},
 	}, nil

@@ -184,3 +184,31 @@ func TestGradients(t *testing.T) {
 		})
 	}
 }
+
+// A layer of Go functions takes part like any other: with a slope of 0 it is the
+// ReLU that engines compute.
+func TestHostLayer(t *testing.T) {
+	gradient := func(act net.Activation, rest ...net.Node) []net.NamedTensor {
+		c := conv(4, 3, func(l *net.ConvLayer) { l.Activation, l.Std = act, 0.2 })
+		layers := append([]net.Node{{Name: "c", Layer: c}}, rest...)
+		layers = append(layers, net.Node{Name: "d", Layer: net.NewDense(0)}, net.Node{Layer: net.SoftmaxLayer{}})
+		_, n, in := build(t, net.Graph{Input: unit, Layers: layers}, 3, 7, 4)
+		if err := n.Forward(t.Context(), in, 0, true); err != nil {
+			t.Fatal(err)
+		}
+		n.Backward(t.Context())
+		g, err := n.Gradients()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g
+	}
+	want, got := gradient(net.ReLU), gradient(net.None, net.Node{Layer: Leaky{Slope: 0}})
+	for i, w := range want {
+		for j, v := range w.Data {
+			if math.Abs(float64(v-got[i].Data[j])) > 1e-5 { // host floats are float32
+				t.Errorf("%s[%d]: %g, want %g", w.Name, j, got[i].Data[j], v)
+			}
+		}
+	}
+}
