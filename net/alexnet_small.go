@@ -24,7 +24,7 @@ func (o SmallAlexNet) graph() (Graph, error) {
 		return l
 	}
 	last := NewDense(0)
-	last.Std = 0.01 // so that the loss begins at ln(classes)
+	last.Std = 0.01                                      // so that the loss begins at ln(classes)
 	pool := MaxPoolLayer{Size: 3, Stride: 2, Ceil: true} // 32, 16, 8, 4
 	return Graph{
 		Input:   InputOptions{Mean: o.Mean, Scale: Triple{1. / 58, 1. / 58, 1. / 58}, Channels: "rgb"},
