@@ -1,0 +1,116 @@
+package jpeg
+
+// The inverse DCT is libjpeg's accurate one (jidctint: Loeffler, Ligtenberg and Moschytz, 13 bit constants,
+// two bits more between the passes), written as the sums of products that its
+// factors multiply out to, which gives the same integers. Columns come first.
+// As in its vector forms, a coefficient times its quantiser is cut to 16 bits and what the first pass
+// gives is held to 16 bits. No file of a picture comes near either; they are what
+// makes plain Go and vectors agree on any input. No 32 bit sum can overflow: the
+// factors of a sum, in absolute value, add up to less than 2^16.
+
+const (
+	constBits = 13
+	passBits  = 2
+)
+
+// The cosines of the transform times the square root of 2, in 13 bits: cN is
+// round(sqrt(2) * cos(N*pi/16) * 2^13), but for the rounding of libjpeg's factors that make it up.
+const (
+	fix0298 = 2446
+	fix0390 = 3196
+	fix0541 = 4433
+	fix0765 = 6270
+	fix0899 = 7373
+	fix1175 = 9633
+	fix1501 = 12299
+	fix1847 = 15137
+	fix1961 = 16069
+	fix2053 = 16819
+	fix2562 = 20995
+	fix3072 = 25172
+)
+
+// transform writes the samples of a row of blocks, those of the region. coefs are an even number of
+// blocks; flags are 0 for a block with nothing but DC.
+func (d *Decoder) transform(c *component, blockRow int, coefs []int16, flags []uint8) {
+	if blockRow < c.window.Min.Y || blockRow >= c.window.Max.Y {
+		return
+	}
+	dst := c.pix[8*blockRow*c.stride:][:8*c.stride]
+	for x := c.window.Min.X; x < min(c.window.Max.X, len(flags)); x += 2 {
+		pair := (*[128]int16)(coefs[64*x:])
+		at := dst[8*x:]
+		if flags[x]|flags[x+1] == 0 {
+			flat(at, c.stride, flatSample(pair[0], c.quant[0]))
+			flat(at[8:], c.stride, flatSample(pair[64], c.quant[0]))
+			continue
+		}
+		idct2(d.level, pair, &c.quant, at, c.stride)
+	}
+}
+
+// flatSample is the sample of a block with nothing but DC: what idct makes of it.
+func flatSample(dc int16, quant uint16) byte {
+	v := clamp16(int32(dc*int16(quant)) << passBits)
+	return clampSample((v + 1<<(passBits+2)) >> (passBits + 3))
+}
+
+// flat fills a block.
+func flat(dst []byte, stride int, v byte) {
+	eight := 0x0101010101010101 * uint64(v)
+	for y := range 8 {
+		putUint64(dst[y*stride:], eight)
+	}
+}
+
+// idct2Go transforms two blocks (natural order) to 8 rows of 16 samples.
+func idct2Go(coefs *[128]int16, quant *[64]uint16, dst []byte, stride int) {
+	idct((*[64]int16)(coefs[:64]), quant, dst, stride)
+	idct((*[64]int16)(coefs[64:]), quant, dst[8:], stride)
+}
+
+func idct(coefs *[64]int16, quant *[64]uint16, dst []byte, stride int) {
+	var work [64]int32
+	for x := range 8 {
+		at := func(y int) int32 { return int32(coefs[8*y+x] * int16(quant[8*y+x])) }
+		out := idct1(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
+		for y, v := range out {
+			work[8*y+x] = clamp16((v + 1<<(constBits-passBits-1)) >> (constBits - passBits))
+		}
+	}
+	for y := range 8 {
+		w := work[8*y:][:8]
+		out := idct1(w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
+		row := dst[y*stride:][:8]
+		for x, v := range out {
+			row[x] = clampSample((v + 1<<(constBits+passBits+2)) >> (constBits + passBits + 3))
+		}
+	}
+}
+
+// idct1 is one pass over eight values, scaled by 2^constBits * sqrt(8).
+func idct1(i0, i1, i2, i3, i4, i5, i6, i7 int32) [8]int32 {
+	// Even part.
+	e0 := (i0 + i4) << constBits
+	e1 := (i0 - i4) << constBits
+	e2 := i2*fix0541 - i6*(fix1847-fix0541)
+	e3 := i2*(fix0541+fix0765) + i6*fix0541
+	t0, t3 := e0+e3, e0-e3
+	t1, t2 := e1+e2, e1-e2
+	// Odd part.
+	z := (i7 + i3 + i5 + i1) * fix1175
+	z3 := z - (i7+i3)*fix1961
+	z4 := z - (i5+i1)*fix0390
+	z1 := -(i7 + i1) * fix0899
+	z2 := -(i5 + i3) * fix2562
+	o0 := i7*fix0298 + z1 + z3
+	o1 := i5*fix2053 + z2 + z4
+	o2 := i3*fix3072 + z2 + z3
+	o3 := i1*fix1501 + z1 + z4
+	return [8]int32{t0 + o3, t1 + o2, t2 + o1, t3 + o0, t3 - o0, t2 - o1, t1 - o2, t0 - o3}
+}
+
+func clamp16(v int32) int32 { return min(max(v, -32768), 32767) }
+
+// clampSample adds the level shift of A.3.1.
+func clampSample(v int32) byte { return byte(min(max(v+128, 0), 255)) }

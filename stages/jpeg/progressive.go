@@ -1,0 +1,246 @@
+package jpeg
+
+import mathbits "math/bits"
+
+// progressive decodes a scan into the coefficients of the whole picture (G.1.2).
+// Each block has a word of which coefficients are not zero, by zigzag position, so that a
+// refinement goes from one to the next without a look at the zeros between.
+func (d *Decoder) progressive() error {
+	s := &d.scan
+	for from, to := d.firstRun(); from < s.mcus; from, to = d.nextRun(to) {
+		for _, c := range s.comps {
+			c.pred = 0
+		}
+		decode := d.band
+		if s.interleaved {
+			decode = d.interleavedDC
+		}
+		bad := decode(from, to)
+		if bad < to {
+			d.fail(bad, to)
+		}
+		d.endRun()
+		if d.giveUp() {
+			return d.damage
+		}
+	}
+	if d.giveUp() {
+		return d.damage
+	}
+	return nil
+}
+
+// interleavedDC decodes MCUs from..to-1 of a scan of several components, which can only be of DC.
+// It gives the MCU that is damaged, or to.
+func (d *Decoder) interleavedDC(from, to int) int {
+	s, b := &d.scan, &d.bits
+	y, x := from/s.cols, from%s.cols
+	for mcu := from; mcu < to; mcu++ {
+		for _, c := range s.comps {
+			t := &d.dc[c.td]
+			for v := range c.v {
+				first := (y*c.v+v)*c.blockCols + x*c.h
+				for at := first; at < first+c.h; at++ {
+					if !b.dcBlock(t, &c.pred, &c.coefs[64*at], s.ah, s.al) {
+						return mcu
+					}
+				}
+			}
+		}
+		if b.over() {
+			return mcu
+		}
+		if x++; x == s.cols {
+			x = 0
+			y++
+		}
+	}
+	return to
+}
+
+// band decodes blocks from..to-1 of a scan of one component.
+func (d *Decoder) band(from, to int) int {
+	s, b := &d.scan, &d.bits
+	c := s.comps[0]
+	dc, ac := &d.dc[c.td], &d.ac[c.ta]
+	y, x := from/s.cols, from%s.cols
+	eobRun := 0 // blocks to come whose band has ended
+	for mcu := from; mcu < to; mcu++ {
+		at := y*c.blockCols + x
+		coefs := (*[64]int16)(c.coefs[64*at:])
+		ok := true
+		switch {
+		case s.ss == 0:
+			ok = b.dcBlock(dc, &c.pred, &coefs[0], s.ah, s.al)
+		case s.ah > 0:
+			eobRun, ok = b.refine(ac, coefs, &c.nonzero[at], s, eobRun)
+		case eobRun > 0:
+			eobRun--
+		default:
+			eobRun, ok = b.acBlock(ac, coefs, &c.nonzero[at], s)
+		}
+		if !ok || b.over() {
+			return mcu
+		}
+		if x++; x == s.cols {
+			x = 0
+			y++
+		}
+	}
+	return to
+}
+
+// dcBlock decodes the DC coefficient of a block, or refines it by a bit.
+func (b *bits) dcBlock(t *table, pred *int32, coef *int16, ah, al uint) bool {
+	if ah > 0 {
+		if b.bit() {
+			*coef |= 1 << al
+		}
+		return true
+	}
+	b.refill()
+	s := t.next(b.buf)
+	*pred += extend(b.buf<<s.code(), s.size())
+	*coef = int16(*pred << al)
+	b.buf <<= s.length()
+	b.n -= s.length()
+	return s.advance() != badCode
+}
+
+// acBlock decodes a band of a block for the first time. It gives the number of blocks
+// behind whose band has ended too.
+func (b *bits) acBlock(t *table, coefs *[64]int16, nonzero *uint64, sc *scan) (eobRun int, ok bool) {
+	mask := *nonzero
+	for k := sc.ss; k <= sc.se; k++ {
+		b.refill()
+		s := t.next(b.buf)
+		if s.advance() == badCode {
+			return 0, false
+		}
+		if s.advance() == endOfBlock {
+			b.buf <<= s.code()
+			b.n -= s.code()
+			run := s.run()
+			eobRun = 1<<run + int(b.take(run)) - 1
+			break
+		}
+		v := extend(b.buf<<s.code(), s.size())
+		b.buf <<= s.length()
+		b.n -= s.length()
+		k += int(s.advance()) - 1
+		if k > sc.se {
+			return 0, false
+		}
+		if s.size() > 0 {
+			coefs[zigzag[k]&63] = int16(v << sc.al)
+			mask |= 1 << k
+		}
+	}
+	*nonzero = mask
+	return eobRun, true
+}
+
+// refine adds a bit to the coefficients of a band that are not zero and
+// brings those that become so (G.1.2.3). eobRun is how many blocks, this one included, bring none.
+func (b *bits) refine(t *table, coefs *[64]int16, nonzero *uint64, sc *scan, eobRun int) (int, bool) {
+	k := sc.ss
+	// The coefficients of the band, and those that have a history.
+	band := ^uint64(0) << sc.ss
+	if sc.se < 63 {
+		band &= 1<<(sc.se+1) - 1
+	}
+	known := *nonzero & band
+	if eobRun == 0 {
+		for k <= sc.se {
+			b.refill()
+			s := t.next(b.buf)
+			b.buf <<= s.code()
+			b.n -= s.code()
+			if s.advance() == badCode || s.size() > 1 {
+				return 0, false
+			}
+			if s.advance() == endOfBlock {
+				run := s.run()
+				eobRun = 1<<run + int(b.take(run))
+				break
+			}
+			v := int16(0)
+			if s.size() == 1 {
+				v = -1 << sc.al
+				if b.take(1) == 1 {
+					v = 1 << sc.al
+				}
+			}
+			// Over as many zeros as the run says, to the zero behind them.
+			zeros := ^known & band & (^uint64(0) << k)
+			for range s.run() {
+				zeros &= zeros - 1
+			}
+			to := 64
+			if zeros != 0 {
+				to = mathbits.TrailingZeros64(zeros)
+			}
+			between := known & (^uint64(0) << k)
+			if to < 64 {
+				between &= 1<<to - 1
+			}
+			b.correct(coefs, between, sc.al)
+			if to == 64 {
+				return 0, false
+			}
+			if v != 0 {
+				coefs[zigzag[to]&63] = v
+				*nonzero |= 1 << to
+			}
+			k = to + 1
+		}
+	}
+	if eobRun > 0 {
+		if k < 64 {
+			b.correct(coefs, known&(^uint64(0)<<k), sc.al)
+		}
+		eobRun--
+	}
+	return eobRun, true
+}
+
+// correct reads a correction bit for each coefficient of the mask.
+func (b *bits) correct(coefs *[64]int16, mask uint64, al uint) {
+	for ; mask != 0; mask &= mask - 1 {
+		if !b.bit() {
+			continue
+		}
+		c := &coefs[zigzag[mathbits.TrailingZeros64(mask)&63]&63]
+		// Away from zero, unless a hostile file has set the bit already.
+		if *c&(1<<al) == 0 {
+			if *c > 0 {
+				*c += 1 << al
+			} else {
+				*c -= 1 << al
+			}
+		}
+	}
+}
+
+// transformAll makes the samples of a progressive picture.
+func (d *Decoder) transformAll() {
+	for i := range d.frame.comps {
+		c := &d.frame.comps[i]
+		n := c.blockCols + c.blockCols%2
+		d.flags = resize(d.flags, n)
+		for y := range c.blockRows {
+			for x, mask := range c.nonzero[y*c.blockCols:][:c.blockCols] {
+				d.flags[x] = 0
+				if mask != 0 {
+					d.flags[x] = 1
+				}
+			}
+			if n > c.blockCols {
+				// Beside the last block of an odd row lies the first of the next, or the spare one. It is
+				// transformed into the padding of the plane.
+				d.flags[n-1] = 1
+			}
+			d.transform(c, y, c.coefs[64*y*c.blockCols:][:64*n], d.flags)
+		}
+	}
+}
