@@ -30,9 +30,9 @@ func sameAs(t testing.TB, got, want image.Image) {
 		if !ok || got.SubsampleRatio != want.SubsampleRatio {
 			t.Fatalf("it is %T, want 4:x:x %v", got, want.SubsampleRatio)
 		}
-		w, h := want.CStride, 0
-		h = (b.Dy()*len(want.Cb)/want.CStride + len(want.Y)/want.YStride - 1) / (len(want.Y) / want.YStride)
-		w = (b.Dx()*want.CStride + want.YStride - 1) / want.YStride
+		// Planes are whole MCUs, so that their sizes are in the ratio of the factors.
+		lines, chromaLines := len(want.Y)/want.YStride, len(want.Cb)/want.CStride
+		w, h := ceilDiv(b.Dx()*want.CStride, want.YStride), ceilDiv(b.Dy()*chromaLines, lines)
 		near(t, "Y", got.Y, got.YStride, want.Y, want.YStride, b.Dx(), b.Dy())
 		near(t, "Cb", got.Cb, got.CStride, want.Cb, want.CStride, w, h)
 		near(t, "Cr", got.Cr, got.CStride, want.Cr, want.CStride, w, h)

@@ -98,6 +98,9 @@ type Decoder struct {
 // Decode decodes a file. The picture and its planes are valid until the
 // next call. Errors wrap ErrFormat, ErrUnsupported or ErrTooLarge, or are a *Damage.
 func (d *Decoder) Decode(data []byte, opt Options) (*Image, error) {
+	if errChosen != nil && d.level == levelUnset {
+		return nil, errChosen
+	}
 	d.begin(data, opt)
 	defer func() { d.data, d.bits.src = nil, nil }()
 	err := d.decode()
@@ -120,7 +123,7 @@ func (d *Decoder) Decode(data []byte, opt Options) (*Image, error) {
 
 func (d *Decoder) begin(data []byte, opt Options) {
 	if d.level == levelUnset {
-		d.level = detected
+		d.level = chosen
 	}
 	d.opt, d.data, d.pos = opt, data, 0
 	d.hasFrame, d.restart, d.jfif, d.adobe, d.adobeTransform = false, 0, false, false, 0

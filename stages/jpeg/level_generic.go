@@ -1,6 +1,8 @@
+//go:build !amd64 || noasm
+
 package jpeg
 
-const detected = levelGeneric
+func best() level { return levelGeneric }
 
 func idct2(_ level, coefs *[128]int16, quant *[64]uint16, dst []byte, stride int) {
 	idct2Go(coefs, quant, dst, stride)
