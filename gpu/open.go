@@ -15,8 +15,10 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"sluice/gpu/host"
+	"sluice/gpu/host/simd"
 	"sluice/net"
 	"sluice/pipeline/config"
 )
@@ -34,7 +36,8 @@ var ErrNoCUDA = errors.New("no CUDA device")
 
 // Open gives the engine for a device: "cpu", "cuda", or "auto" (cuda where there
 // is one). threads bounds the CPU engine's goroutines; 0 means all cores. It
-// allocates no tensor.
+// allocates no tensor. The environment's SLUICE_CPU (avx512, avx2 or generic) holds
+// the CPU engine to a level of instructions.
 func Open(device string, threads int) (net.Engine, error) {
 	if err := checkDevice(device); err != nil {
 		return nil, err
@@ -49,7 +52,11 @@ func Open(device string, threads int) (net.Engine, error) {
 			return nil, fmt.Errorf("device cuda: %w", err)
 		}
 	}
-	return host.New(threads), nil
+	level, err := simd.Choose(os.Getenv("SLUICE_CPU"))
+	if err != nil {
+		return nil, fmt.Errorf("the environment's SLUICE_CPU: %w", err)
+	}
+	return host.New(threads, level), nil
 }
 
 func checkDevice(device string) error {

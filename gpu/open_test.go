@@ -24,6 +24,24 @@ func TestOpen(t *testing.T) {
 	}
 }
 
+func TestOpenAtALevel(t *testing.T) {
+	t.Setenv("SLUICE_CPU", "generic")
+	e, err := Open(CPU, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := e.Name(); got != "cpu (generic, 1 thread)" {
+		t.Errorf("the engine is %q", got)
+	}
+	if err := e.Close(); err != nil {
+		t.Error(err)
+	}
+	t.Setenv("SLUICE_CPU", "mmx")
+	if _, err := Open(CPU, 1); err == nil || !strings.Contains(err.Error(), `SLUICE_CPU: there is no CPU level "mmx"`) {
+		t.Errorf("an unknown level: error %v", err)
+	}
+}
+
 // Asked for by name, a card that is not there is an error, never the CPU.
 func TestOpenCUDA(t *testing.T) {
 	e, err := Open(CUDA, 1)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"sluice/gpu/host/simd"
 	"sluice/net"
 )
 
@@ -15,6 +16,7 @@ import (
 // return. See net.Engine for what each does.
 type Engine struct {
 	threads int
+	level   simd.Level
 	workers []*worker
 	wake    chan *worker // to the pool; closed by Close
 	idle    sync.WaitGroup
@@ -101,12 +103,13 @@ type taskPanic struct {
 var _ net.Engine = (*Engine)(nil)
 
 // New makes an engine that computes on threads goroutines (0: as many as there
-// are processors), the caller's among them.
-func New(threads int) *Engine {
+// are processors), the caller's among them, with the instructions of a level
+// that simd.Choose or simd.Levels gave.
+func New(threads int, level simd.Level) *Engine {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
-	e := &Engine{threads: threads, wake: make(chan *worker), ctx: context.Background()}
+	e := &Engine{threads: threads, level: level, wake: make(chan *worker), ctx: context.Background()}
 	for i := range threads {
 		w := &worker{e: e}
 		e.workers = append(e.workers, w)
@@ -120,9 +123,9 @@ func New(threads int) *Engine {
 // Name says how it computes.
 func (e *Engine) Name() string {
 	if e.threads == 1 {
-		return "cpu (generic, 1 thread)"
+		return fmt.Sprintf("cpu (%v, 1 thread)", e.level)
 	}
-	return fmt.Sprintf("cpu (generic, %d threads)", e.threads)
+	return fmt.Sprintf("cpu (%v, %d threads)", e.level, e.threads)
 }
 
 // Begin starts a step that ends early when ctx is done.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+
+	"sluice/gpu/host/simd"
 )
 
 // faulty panics in one task.
@@ -18,7 +20,7 @@ func (f *faulty) do(_ *worker, task int) {
 
 func TestPanicOfATaskIsAnError(t *testing.T) {
 	for threads := 1; threads < 4; threads++ {
-		e := New(threads)
+		e := New(threads, simd.Generic)
 		e.run("Conv", 10, &faulty{})
 		err := e.Sync()
 		if err == nil || !strings.Contains(err.Error(), "Conv") || !strings.Contains(err.Error(), "of task 3") {
@@ -36,7 +38,7 @@ func TestPanicOfATaskIsAnError(t *testing.T) {
 }
 
 func TestEveryTaskRunsOnce(t *testing.T) {
-	e := New(3)
+	e := New(3, simd.Generic)
 	defer e.Close()
 	j := &counts{n: make([]atomic.Int64, 1000)}
 	for range 20 {

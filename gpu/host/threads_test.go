@@ -7,11 +7,14 @@ import (
 	"testing"
 
 	"sluice/gpu/host"
+	"sluice/gpu/host/simd"
 	"sluice/net"
 	"sluice/net/nettest"
 )
 
-func TestGolden(t *testing.T) { nettest.Golden(t, newEngine, 2e-5) }
+func TestGolden(t *testing.T) {
+	eachLevel(t, func(t *testing.T, newEngine func() net.Engine) { nettest.Golden(t, newEngine, 2e-5) })
+}
 
 // shrunken is AlexNet's layers, few and narrow, but wide enough that every op is
 // cut into several tasks.
@@ -42,10 +45,10 @@ func shrunken() net.Graph {
 }
 
 // train gives the weights and momentum after 20 steps, and every loss.
-func train(t *testing.T, threads int) (weights []net.NamedTensor, losses []float64) {
+func train(t *testing.T, threads int, level simd.Level) (weights []net.NamedTensor, losses []float64) {
 	t.Helper()
 	const n, side = 7, 41
-	e := host.New(threads)
+	e := host.New(threads, level)
 	defer e.Close()
 	plan, err := shrunken().Def().Plan(n, side, side, 5)
 	if err != nil {
@@ -102,12 +105,18 @@ func train(t *testing.T, threads int) (weights []net.NamedTensor, losses []float
 }
 
 func TestWeightsDoNotDependOnThreads(t *testing.T) {
-	want, losses := train(t, 1)
+	for _, level := range simd.Levels() {
+		t.Run(level.String(), func(t *testing.T) { sameWeights(t, level) })
+	}
+}
+
+func sameWeights(t *testing.T, level simd.Level) {
+	want, losses := train(t, 1, level)
 	if losses[0] == losses[19] || math.IsNaN(losses[19]) {
 		t.Fatalf("the network does not train: losses %v", losses)
 	}
 	for _, threads := range []int{2, 5} {
-		got, _ := train(t, threads)
+		got, _ := train(t, threads, level)
 		if len(got) != len(want) {
 			t.Fatalf("%d tensors, want %d", len(got), len(want))
 		}
@@ -123,7 +132,7 @@ func TestWeightsDoNotDependOnThreads(t *testing.T) {
 
 func TestCloseEndsItsGoroutines(t *testing.T) {
 	before := runtime.NumGoroutine()
-	e := host.New(4)
+	e := host.New(4, simd.Generic)
 	if _, err := e.NewInput(net.InputSpec{N: 1, H: 2, W: 2}); err != nil { // left open
 		t.Fatal(err)
 	}
