@@ -26,7 +26,7 @@ var mayImport = map[string][]string{
 	"net":             {"pipeline/config"},
 	"stages":          {"pipeline", "pipeline/config", "augment", "stages/jpeg"},
 	"stages/...":      {},
-	"gpu":             {"pipeline", "pipeline/config", "net", "gpu/host"},
+	"gpu":             {"pipeline", "pipeline/config", "net", "gpu/host", "gpu/host/simd"},
 	"gpu/host":        {"net", "gpu/host/simd"},
 	"gpu/...":         {"net"},
 	"sinks":           {"pipeline", "pipeline/config", "net"},
