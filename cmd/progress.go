@@ -15,25 +15,9 @@ import (
 type progress struct {
 	epochs, stepsPerEpoch int
 
-	mu                  sync.Mutex
-	first, last         pipeline.Metric // steps
-	steps               int             // that were added
-	loss, top1, rate    average
-	inputWait, sinkWait average
-}
-
-// average is a moving one over about twenty steps: single batches are noisy.
-type average struct {
-	value float64
-	any   bool
-}
-
-func (a *average) add(x float64) {
-	if !a.any {
-		a.value, a.any = x, true
-		return
-	}
-	a.value += (x - a.value) / 10
+	mu          sync.Mutex
+	first, last pipeline.Metric // steps
+	steps       int             // that were added
 }
 
 func (p *progress) add(m pipeline.Metric) {
@@ -44,11 +28,6 @@ func (p *progress) add(m pipeline.Metric) {
 	}
 	p.last = m
 	p.steps++
-	p.loss.add(m.Loss)
-	p.top1.add(m.Top1)
-	p.rate.add(m.ImagesPerSecond)
-	p.inputWait.add(m.InputWait)
-	p.sinkWait.add(m.SinkWait)
 }
 
 func (p *progress) total() int { return p.epochs * p.stepsPerEpoch }
@@ -84,10 +63,10 @@ func (p *progress) numbers() []string {
 		return nil
 	}
 	return []string{
-		fmt.Sprintf("loss %.3f", p.loss.value),
-		"top-1 " + percent(p.top1.value),
-		rate(p.rate.value),
-		bottleneck(p.inputWait.value, p.sinkWait.value),
+		fmt.Sprintf("loss %.3f", p.last.Loss),
+		"top-1 " + percent(p.last.Top1),
+		rate(p.last.ImagesPerSecond),
+		bottleneck(p.last.InputWait, p.last.SinkWait),
 	}
 }
 

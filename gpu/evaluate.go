@@ -87,7 +87,7 @@ func (v *Evaluate) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 }
 
 // Prepare allocates the network and loads the weights.
-func (v *Evaluate) Prepare(_ context.Context, env *pipeline.Env) error {
+func (v *Evaluate) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if v.plan == nil {
 		if _, err := v.Plan(env); err != nil {
 			return err
@@ -101,7 +101,7 @@ func (v *Evaluate) Prepare(_ context.Context, env *pipeline.Env) error {
 	if v.engine, err = v.open(v.opt.Device, env.Threads); err != nil {
 		return err
 	}
-	n, err := net.New(v.engine, v.plan, 0, false)
+	n, err := net.New(ctx, v.engine, v.plan, 0, false)
 	if err != nil {
 		return err
 	}

@@ -395,7 +395,7 @@ func untrained(t testing.TB, n int) (*net.Network, net.Input, net.Engine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	network, err := net.New(engine, plan, e.Seed, true)
+	network, err := net.New(t.Context(), engine, plan, e.Seed, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,7 +116,7 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 }
 
 // Prepare allocates and initialises the network.
-func (t *Train) Prepare(_ context.Context, env *pipeline.Env) error {
+func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if t.plan == nil {
 		if _, err := t.Plan(env); err != nil {
 			return err
@@ -129,7 +129,7 @@ func (t *Train) Prepare(_ context.Context, env *pipeline.Env) error {
 	if t.engine, err = t.open(t.opt.Device, env.Threads); err != nil {
 		return err
 	}
-	if t.net, err = net.New(t.engine, t.plan, env.Seed, true); err != nil {
+	if t.net, err = net.New(ctx, t.engine, t.plan, env.Seed, true); err != nil {
 		return err
 	}
 	t.feed, err = newFeed("train", t.net, env.Classes)

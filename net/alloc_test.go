@@ -34,7 +34,7 @@ func TestStepAllocatesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := net.New(idle{nettest.NewReference()}, plan, 1, true)
+	n, err := net.New(t.Context(), idle{nettest.NewReference()}, plan, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package net_test
 
 import (
+	"context"
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
@@ -114,7 +115,7 @@ func ExampleNetwork() {
 		fmt.Println(err)
 		return
 	}
-	n, err := net.New(nettest.NewReference(), plan, 42, true)
+	n, err := net.New(context.Background(), nettest.NewReference(), plan, 42, true)
 	if err != nil {
 		fmt.Println(err)
 		return

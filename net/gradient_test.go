@@ -35,7 +35,7 @@ func build(t testing.TB, g net.Graph, n, side, classes int) (*nettest.Reference,
 		t.Fatal(err)
 	}
 	e := nettest.NewReference()
-	network, err := net.New(e, plan, 3, true)
+	network, err := net.New(t.Context(), e, plan, 3, true)
 	if err != nil {
 		t.Fatal(err)
 	}

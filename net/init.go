@@ -1,6 +1,7 @@
 package net
 
 import (
+	"context"
 	"hash/fnv"
 	"math"
 	"runtime"
@@ -14,18 +15,19 @@ const initStep = math.MaxUint64
 
 // fill writes the initial values of the parameter called name ("conv1.weight").
 // Value i is a function of seed, name and i alone, so neither the order of layers
-// nor the engine matters. Four words make four values (Box and Muller).
-func (p Init) fill(dst []float32, seed uint64, name string) {
+// nor the engine matters. Four words make four values (Box and Muller). It ends
+// early when ctx does: the paper's net takes seconds.
+func (p Init) fill(ctx context.Context, dst []float32, seed uint64, name string) error {
 	if p.Std == 0 {
 		for i := range dst {
 			dst[i] = p.Value
 		}
-		return
+		return context.Cause(ctx)
 	}
 	key := RandomKey{Seed: seed, Step: initStep, Layer: hash(name)}
 	const part = 1 << 16 // a multiple of four
 	workers := pool.New().WithMaxGoroutines(runtime.GOMAXPROCS(0))
-	for from := 0; from < len(dst); from += part {
+	for from := 0; from < len(dst) && ctx.Err() == nil; from += part {
 		workers.Go(func() {
 			for i := from; i < min(from+part, len(dst)); i += 4 {
 				w := key.Block(uint32(i / 4))
@@ -39,6 +41,7 @@ func (p Init) fill(dst []float32, seed uint64, name string) {
 		})
 	}
 	workers.Wait()
+	return context.Cause(ctx)
 }
 
 // gauss makes two independent standard normal numbers of two random words.

@@ -16,7 +16,7 @@ func weightsOf(t *testing.T, g net.Graph, seed uint64) map[string][]float32 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := net.New(nettest.NewReference(), plan, seed, false)
+	n, err := net.New(t.Context(), nettest.NewReference(), plan, seed, false)
 	if err != nil {
 		t.Fatal(err)
 	}

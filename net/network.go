@@ -64,8 +64,9 @@ type layerRun struct {
 }
 
 // New allocates a network on an engine and initialises its parameters from seed.
-// A network for inference (train false) has no Backward and no Update.
-func New(e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
+// A network for inference (train false) has no Backward and no Update. When ctx
+// ends first, its cause is the error.
+func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
 	t := p.tensors(train)
 	all, err := e.Alloc(t.specs)
 	if err != nil {
@@ -109,10 +110,13 @@ func New(e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
 		}
 		n.layers = append(n.layers, r)
 	}
+	e.Begin(ctx)
 	var host []float32
 	for _, q := range n.params {
 		host = slices.Grow(host[:0], q.w.Shape.Len())[:q.w.Shape.Len()]
-		q.spec.Init.fill(host, seed, q.name)
+		if err := q.spec.Init.fill(ctx, host, seed, q.name); err != nil {
+			return nil, err
+		}
 		e.Upload(q.w, host)
 	}
 	return n, e.Sync()

@@ -136,7 +136,7 @@ func TestInference(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := nettest.NewReference()
-	n, err := net.New(e, trained.Plan(), 99, false)
+	n, err := net.New(t.Context(), e, trained.Plan(), 99, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -207,7 +207,7 @@ func TestSafetensorsInPython(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := net.New(newReference(), plan, 1, true)
+	n, err := net.New(t.Context(), newReference(), plan, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}

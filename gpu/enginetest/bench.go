@@ -68,7 +68,7 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 		b.Fatal(err)
 	}
 	e := open(b, newEngine)
-	network, err := net.New(e, plan, 1, train)
+	network, err := net.New(b.Context(), e, plan, 1, train)
 	if err != nil {
 		b.Fatal(err)
 	}

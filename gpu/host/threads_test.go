@@ -54,7 +54,7 @@ func train(t *testing.T, threads int, level simd.Level) (weights []net.NamedTens
 	if err != nil {
 		t.Fatal(err)
 	}
-	network, err := net.New(e, plan, 3, true)
+	network, err := net.New(t.Context(), e, plan, 3, true)
 	if err != nil {
 		t.Fatal(err)
 	}

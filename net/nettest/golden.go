@@ -111,7 +111,7 @@ func Golden(t *testing.T, newEngine func() net.Engine, tolerance float64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n, err := net.New(e, plan, goldenSeed, true)
+	n, err := net.New(t.Context(), e, plan, goldenSeed, true)
 	if err != nil {
 		t.Fatal(err)
 	}
