@@ -84,6 +84,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/%s", name, kind), func(b *testing.B) {
 			var pixels, size int
 			i := 0
+			cpu := cpuSeconds()
 			for b.Loop() {
 				data := files[i%len(files)]
 				w, h, err := decode(data)
@@ -93,6 +94,9 @@ func BenchmarkDecode(b *testing.B) {
 				pixels += w * h
 				size += len(data)
 				i++
+			}
+			if cpu = cpuSeconds() - cpu; cpu > 0 {
+				b.ReportMetric(float64(i)/cpu, "images/cpu-s")
 			}
 			s := b.Elapsed().Seconds()
 			b.ReportMetric(float64(i)/s, "images/s")

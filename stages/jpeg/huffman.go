@@ -6,41 +6,44 @@ import "bytes"
 // photograph at most one in a hundred has a longer code.
 const lookupBits = 10
 
-// A symbol is all there is to know of a Huffman code:
+// fastBits is the most bits, with those of the value, of a symbol that the lookup gives, so
+// that one refill of 56 serves three. A longer one is rare too.
+const fastBits = 18
+
+// A symbol is all there is to know of a Huffman code, in four bytes:
 //
-//	bits 0..5   its length and that of the value bits behind it
-//	bits 6..10  its length
-//	bits 11..14 the number of value bits
-//	bits 16..23 how far it goes on in the block: zeros passed over and one
-//	bits 24..31 what the table says: run and size, or the size of a DC difference
+//	0  its length and that of the value bits behind it
+//	1  its length
+//	2  63 less the number of value bits
+//	3  how far it goes on in the block: zeros passed over and one; from endOfBlock on it
+//	   ends the block or, in a progressive scan, a band of 1<<(n-endOfBlock) blocks or more
 //
-// The zero symbol stands for a code that is longer than lookupBits.
+// The zero symbol stands for one of more than lookupBits or fastBits.
 type symbol uint32
 
-func (s symbol) length() uint   { return uint(s & 63) }
-func (s symbol) code() uint     { return uint(s >> 6 & 31) }
-func (s symbol) size() uint     { return uint(s >> 11 & 15) }
-func (s symbol) advance() uint8 { return uint8(s >> 16) }
-func (s symbol) run() uint      { return uint(s >> 28) }
+func (s symbol) length() uint    { return uint(uint8(s)) }
+func (s symbol) code() uint      { return uint(uint8(s >> 8)) }
+func (s symbol) size() uint      { return 63 - uint(uint8(s>>16)) }
+func (s symbol) advance() uint32 { return uint32(s >> 24) }
 
 const (
-	endOfBlock = 128 // advance of the end of a block: it takes any position to 128 or more
+	endOfBlock = 128 // it takes any position to 128 or more
 	badCode    = 64  // advance of what is no code: it takes any position to 64..127
 )
 
 // invalid is the symbol of bits that are no code.
-const invalid symbol = 1 | 1<<6 | badCode<<16
+const invalid symbol = 1 | 1<<8 | 63<<16 | badCode<<24
 
 func makeSymbol(length uint, value byte, dc bool) symbol {
 	size, run := uint(value&15), uint(value>>4)
 	advance := run + 1
 	if !dc && size == 0 && run != 15 {
-		advance = endOfBlock // in a progressive scan the end of a band of 1<<run blocks or more
+		advance = endOfBlock + run
 	}
-	return symbol(length + size | length<<6 | size<<11 | advance<<16 | uint(value)<<24)
+	return symbol(length + size | length<<8 | (63-size)<<16 | advance<<24)
 }
 
-// value is the number that the size bits at the top of buf stand for (F.2.2.1). buf may
+// extend gives the number that the size bits at the top of buf stand for (F.2.2.1). buf may
 // have any bits behind.
 func extend(buf uint64, size uint) int32 {
 	sign := ^(int64(buf) >> 63)                                 // a first bit of 0 means negative
@@ -95,8 +98,7 @@ func (t *table) build(p []byte, dc bool) (int, error) {
 		}
 		t.offset[length] = int32(k) - int32(code)
 		for range n {
-			if length <= lookupBits {
-				s := makeSymbol(length, t.values[k], dc)
+			if s := makeSymbol(length, t.values[k], dc); length <= lookupBits && s.length() <= fastBits {
 				same := t.lookup[code<<(lookupBits-length):][:1<<(lookupBits-length)]
 				for i := range same {
 					same[i] = s
@@ -113,12 +115,12 @@ func (t *table) build(p []byte, dc bool) (int, error) {
 	return len(p), nil
 }
 
-// long finds a code of more than lookupBits at the top of buf.
+// long finds any code at the top of buf, bit by bit.
 //
 //go:noinline
 func (t *table) long(buf uint64) symbol {
 	c := uint32(buf >> 48)
-	for length := uint(lookupBits + 1); length <= 16; length++ {
+	for length := uint(1); length <= 16; length++ {
 		if c < t.limit[length] {
 			return makeSymbol(length, t.values[uint8(int32(c>>(16-length))+t.offset[length])], t.isDC)
 		}

@@ -89,8 +89,9 @@ type Decoder struct {
 	damaged Damage  // what damage points to
 	lost    int     // MCUs given up, over all scans
 
-	row   []int16 // coefficients of an MCU row
-	flags []uint8 // of each block in it: not 0 if there is more than DC
+	mcu   []mcuBlock // the blocks of an MCU of a sequential scan
+	row   []int16    // coefficients of an MCU row
+	flags []uint8    // of each block in it: not 0 if there is more than DC
 
 	out Image
 }

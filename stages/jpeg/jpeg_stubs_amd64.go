@@ -4,6 +4,13 @@
 
 package jpeg
 
+// mcusBMI2 decodes the MCUs of a row from where s says, given the first fields of bits, of the MCU's first
+// mcuBlock and of stop. It stops at column to, or where lookups do not help; stop.block is then in bytes.
+// It does not look where p is, which padding makes safe.
+//
+//go:noescape
+func mcusBMI2(b *uint64, first *uintptr, blocks int, order *[256]uint8, to int, s *int)
+
 // idctAVX2 is idct2Go. It writes 8 rows of 16 bytes.
 //
 //go:noescape

@@ -117,10 +117,10 @@ func (b *bits) acBlock(t *table, coefs *[64]int16, nonzero *uint64, sc *scan) (e
 		if s.advance() == badCode {
 			return 0, false
 		}
-		if s.advance() == endOfBlock {
+		if s.advance() >= endOfBlock {
 			b.buf <<= s.code()
 			b.n -= s.code()
-			run := s.run()
+			run := uint(s.advance() - endOfBlock)
 			eobRun = 1<<run + int(b.take(run)) - 1
 			break
 		}
@@ -159,8 +159,8 @@ func (b *bits) refine(t *table, coefs *[64]int16, nonzero *uint64, sc *scan, eob
 			if s.advance() == badCode || s.size() > 1 {
 				return 0, false
 			}
-			if s.advance() == endOfBlock {
-				run := s.run()
+			if s.advance() >= endOfBlock {
+				run := uint(s.advance() - endOfBlock)
 				eobRun = 1<<run + int(b.take(run))
 				break
 			}
@@ -173,7 +173,7 @@ func (b *bits) refine(t *table, coefs *[64]int16, nonzero *uint64, sc *scan, eob
 			}
 			// Over as many zeros as the run says, to the zero behind them.
 			zeros := ^known & band & (^uint64(0) << k)
-			for range s.run() {
+			for range s.advance() - 1 {
 				zeros &= zeros - 1
 			}
 			to := 64

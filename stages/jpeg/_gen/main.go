@@ -9,6 +9,7 @@ import (
 
 func main() {
 	ConstraintExpr("!noasm")
+	mcus()
 	idct()
 	Generate()
 }
