@@ -90,10 +90,10 @@ type component struct {
 	nonzero []uint64
 
 	// in the scan
-	td, ta              int   // Huffman tables
-	pred                int32 // DC of the block before
-	rowAt               int   // first block in Decoder.row
-	rowBlocks, rowLines int   // blocks there
+	td, ta           int   // Huffman tables
+	pred             int32 // DC of the block before
+	stripAt          int   // first block in Decoder.strip
+	mcuCols, mcuRows int   // blocks in an MCU
 }
 
 // start checks the first marker.

@@ -10,29 +10,36 @@ const lookupBits = 10
 // that one refill of 56 serves three. A longer one is rare too.
 const fastBits = 18
 
+// tailSize is how many of the upper 16-bit strings, where codes of more than lookupBits are, have a table
+// of their own. The tables of photographs need 300 to 1000.
+const tailSize = 2048
+
 // A symbol is all there is to know of a Huffman code, in four bytes:
 //
-//	0  its length and that of the value bits behind it
-//	1  its length
-//	2  63 less the number of value bits
+//	0  the length of the code and the value bits behind it
+//	1  64 less that: the bits below the value
+//	2  the number of value bits
 //	3  how far it goes on in the block: zeros passed over and one; from endOfBlock on it
 //	   ends the block or, in a progressive scan, a band of 1<<(n-endOfBlock) blocks or more
-//
-// The zero symbol stands for one of more than lookupBits or fastBits.
 type symbol uint32
 
 func (s symbol) length() uint    { return uint(uint8(s)) }
-func (s symbol) code() uint      { return uint(uint8(s >> 8)) }
-func (s symbol) size() uint      { return 63 - uint(uint8(s>>16)) }
+func (s symbol) size() uint      { return uint(uint8(s >> 16)) }
+func (s symbol) code() uint      { return s.length() - s.size() } // its length
 func (s symbol) advance() uint32 { return uint32(s >> 24) }
 
 const (
-	endOfBlock = 128 // it takes any position to 128 or more
 	badCode    = 64  // advance of what is no code: it takes any position to 64..127
+	endOfBlock = 128 // it takes any position to 128..204, with that of a band's run
+	elsewhere  = 240 // it takes any position to 240 or more
 )
 
-// invalid is the symbol of bits that are no code.
-const invalid symbol = 1 | 1<<8 | 63<<16 | badCode<<24
+const (
+	// invalid is the symbol of bits that are no code.
+	invalid symbol = 1 | 63<<8 | badCode<<24
+	// missing says that a table does not have the symbol; the bits are still there.
+	missing symbol = 64<<8 | elsewhere<<24
+)
 
 func makeSymbol(length uint, value byte, dc bool) symbol {
 	size, run := uint(value&15), uint(value>>4)
@@ -40,7 +47,7 @@ func makeSymbol(length uint, value byte, dc bool) symbol {
 	if !dc && size == 0 && run != 15 {
 		advance = endOfBlock + run
 	}
-	return symbol(length + size | length<<8 | (63-size)<<16 | advance<<24)
+	return symbol(length + size | (64-length-size)<<8 | size<<16 | advance<<24)
 }
 
 // extend gives the number that the size bits at the top of buf stand for (F.2.2.1). buf may
@@ -54,6 +61,8 @@ func extend(buf uint64, size uint) int32 {
 // table decodes the codes of one Huffman table.
 type table struct {
 	lookup  [1 << lookupBits]symbol
+	tail    [tailSize]symbol // by the first 16 bits, from tailAt on
+	tailAt  int64
 	limit   [18]uint32 // of length l: the first 16 bits that are above all its codes
 	offset  [17]int32  // of length l: from a code to its place in values
 	values  [256]byte
@@ -88,7 +97,10 @@ func (t *table) build(p []byte, dc bool) (int, error) {
 			}
 		}
 	}
-	clear(t.lookup[:])
+	for i := range t.lookup {
+		t.lookup[i] = missing
+	}
+	t.tailAt = 1 << 16
 	copy(t.values[:], p[16:])
 	code, k := uint32(0), 0
 	for length := uint(1); length <= 16; length++ {
@@ -98,21 +110,33 @@ func (t *table) build(p []byte, dc bool) (int, error) {
 		}
 		t.offset[length] = int32(k) - int32(code)
 		for range n {
-			if s := makeSymbol(length, t.values[k], dc); length <= lookupBits && s.length() <= fastBits {
-				same := t.lookup[code<<(lookupBits-length):][:1<<(lookupBits-length)]
-				for i := range same {
-					same[i] = s
-				}
+			s := makeSymbol(length, t.values[k], dc)
+			if length > lookupBits {
+				from := int(code<<(16-length)) - int(t.tailAt)
+				fill(t.tail[min(from, tailSize):min(from+1<<(16-length), tailSize)], s)
+			} else if s.length() <= fastBits {
+				fill(t.lookup[code<<(lookupBits-length):][:1<<(lookupBits-length)], s)
 			}
 			code++
 			k++
 		}
 		t.limit[length] = code << (16 - length)
+		if length == lookupBits {
+			t.tailAt = int64(t.limit[length])
+		}
 		code <<= 1
 	}
+	// What is behind the last code is none, which the bits themselves tell.
+	fill(t.tail[min(int64(t.limit[16])-t.tailAt, tailSize):], missing)
 	copy(t.spec[:], p)
 	t.specLen, t.set = len(p), true
 	return len(p), nil
+}
+
+func fill(dst []symbol, s symbol) {
+	for i := range dst {
+		dst[i] = s
+	}
 }
 
 // long finds any code at the top of buf, bit by bit.
@@ -131,7 +155,7 @@ func (t *table) long(buf uint64) symbol {
 // next gives the symbol at the top of buf.
 func (t *table) next(buf uint64) symbol {
 	s := t.lookup[buf>>(64-lookupBits)]
-	if s == 0 {
+	if s == missing {
 		s = t.long(buf)
 	}
 	return s

@@ -30,17 +30,19 @@ const (
 	fix3072 = 25172
 )
 
-// transform writes the samples of a row of blocks, those of the region. coefs are an even number of
-// blocks; flags are 0 for a block with nothing but DC.
-func (d *Decoder) transform(c *component, blockRow int, coefs []int16, flags []uint8) {
+// transform writes the samples of blocks of a row from column x0 on, which is even, as far as they
+// are of the region and the plane. coefs are an even number of blocks; flags are 0 for a block with nothing
+// but DC.
+func (d *Decoder) transform(c *component, blockRow, x0 int, coefs []int16, flags []uint8) {
 	if blockRow < c.window.Min.Y || blockRow >= c.window.Max.Y {
 		return
 	}
 	dst := c.pix[8*blockRow*c.stride:][:8*c.stride]
-	for x := c.window.Min.X; x < min(c.window.Max.X, len(flags)); x += 2 {
-		pair := (*[128]int16)(coefs[64*x:])
+	for x := max(x0, c.window.Min.X); x < min(c.window.Max.X, x0+len(flags)); x += 2 {
+		i := x - x0
+		pair := (*[128]int16)(coefs[64*i:])
 		at := dst[8*x:]
-		if flags[x]|flags[x+1] == 0 {
+		if flags[i]|flags[i+1] == 0 {
 			flat(at, c.stride, flatSample(pair[0], c.quant[0]))
 			flat(at[8:], c.stride, flatSample(pair[64], c.quant[0]))
 			continue

@@ -90,7 +90,7 @@ type Decoder struct {
 	lost    int     // MCUs given up, over all scans
 
 	mcu   []mcuBlock // the blocks of an MCU of a sequential scan
-	row   []int16    // coefficients of an MCU row
+	strip []int16    // coefficients of some MCUs
 	flags []uint8    // of each block in it: not 0 if there is more than DC
 
 	out Image

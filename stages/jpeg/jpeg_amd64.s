@@ -4,9 +4,9 @@
 
 #include "textflag.h"
 
-// func mcusBMI2(b *uint64, first *uintptr, blocks int, order *[256]uint8, to int, s *int)
-// Requires: BMI2
-TEXT ·mcusBMI2(SB), NOSPLIT, $0-48
+// func mcusBMI2(b *uint64, first *uintptr, blocks int, order *[320]uint8, to int, s *int)
+// Requires: BMI, BMI2, CMOV
+TEXT ·mcusBMI2(SB), NOSPLIT, $8-48
 	MOVQ   b+0(FP), AX
 	MOVQ   order+24(FP), CX
 	MOVQ   (AX), DX
@@ -19,6 +19,7 @@ TEXT ·mcusBMI2(SB), NOSPLIT, $0-48
 	IMUL3Q $0x38, AX, AX
 	MOVQ   first+8(FP), R8
 	ADDQ   R8, AX
+	MOVQ   $-1, R12
 
 block:
 	MOVQ    (R9)(SI*1), R8
@@ -26,176 +27,199 @@ block:
 	SHRXQ   BX, R8, R8
 	ORQ     R8, DX
 	MOVL    $0x0000003f, R8
-	SUBQ    BX, R8
-	SHRQ    $0x03, R8
+	MOVBLZX BL, BX
+	SUBL    BX, R8
+	SHRL    $0x03, R8
 	ADDQ    R8, SI
-	ORQ     $0x38, BX
+	ORL     $0x38, BX
 	MOVQ    (AX), R10
+	XORL    R8, R8
+	MOVQ    DX, R13
+	SHRQ    $0x36, R13
+	MOVWLZX 1(R10)(R13*4), R11
+	MOVBLZX 2(R10)(R13*4), R14
+	MOVBLZX 3(R10)(R13*4), R15
+	MOVL    (R10)(R13*4), R13
+	BEXTRQ  R11, DX, R11
+	SHLXQ   R13, DX, DX
+	SUBL    R13, BX
+	ADDL    R15, R8
+	BZHIQ   R14, R12, R10
+	LEAQ    (R11)(R11*1), R13
+	MOVQ    R11, R14
+	SUBQ    R10, R14
+	CMPQ    R13, R10
+	CMOVQLS R14, R11
+	CMPL    R8, $0x01
 	MOVL    $0x0000ffff, R8
-	MOVQ    DX, R11
-	SHRQ    $0x36, R11
-	MOVL    (R10)(R11*4), R11
-	TESTL   R11, R11
-	JZ      stop
-	MOVL    R11, R10
-	SHRL    $0x08, R10
-	SHLXQ   R10, DX, R8
-	SHLXQ   R11, DX, DX
-	MOVBLZX R11, R10
-	SUBQ    R10, BX
-	MOVL    R11, R10
-	SHRL    $0x10, R10
-	MOVQ    R8, R11
-	SARQ    $0x3f, R11
-	NOTQ    R11
-	XORQ    R11, R8
-	SHRQ    $0x01, R8
-	SHRXQ   R10, R8, R8
-	XORQ    R11, R8
-	SUBQ    R11, R8
-	MOVQ    16(AX), R10
-	ADDL    (R10), R8
-	MOVL    R8, (R10)
+	JNE     stop
+	MOVQ    16(AX), R8
+	ADDL    (R8), R11
+	MOVL    R11, (R8)
 	MOVQ    40(AX), R10
 	IMULQ   DI, R10
 	SHLQ    $0x07, R10
 	ADDQ    24(AX), R10
-	MOVW    R8, (R10)
+	MOVW    R11, (R10)
 	MOVQ    8(AX), R11
 	XORL    R8, R8
 
 symbols:
-	MOVQ    (R9)(SI*1), R12
-	BSWAPQ  R12
-	SHRXQ   BX, R12, R12
-	ORQ     R12, DX
-	MOVL    $0x0000003f, R12
-	SUBQ    BX, R12
-	SHRQ    $0x03, R12
-	ADDQ    R12, SI
-	ORQ     $0x38, BX
-	MOVQ    DX, R12
-	SHRQ    $0x36, R12
-	MOVL    (R11)(R12*4), R12
-	TESTL   R12, R12
-	JZ      stop
-	MOVL    R12, R14
-	SHRL    $0x08, R14
-	SHLXQ   R14, DX, R13
-	SHLXQ   R12, DX, DX
-	MOVBLZX R12, R14
-	SUBQ    R14, BX
-	MOVL    R12, R14
-	SHRL    $0x10, R14
-	MOVQ    R13, R15
-	SARQ    $0x3f, R15
-	NOTQ    R15
-	XORQ    R15, R13
-	SHRQ    $0x01, R13
-	SHRXQ   R14, R13, R13
-	XORQ    R15, R13
-	SUBQ    R15, R13
-	SHRL    $0x18, R12
-	ADDL    R12, R8
-	MOVBLZX (CX)(R8*1), R12
-	MOVW    R13, (R10)(R12*2)
+	MOVQ    (R9)(SI*1), R13
+	BSWAPQ  R13
+	SHRXQ   BX, R13, R13
+	ORQ     R13, DX
+	MOVL    $0x0000003f, R13
+	MOVBLZX BL, BX
+	SUBL    BX, R13
+	SHRL    $0x03, R13
+	ADDQ    R13, SI
+	ORL     $0x38, BX
+	MOVQ    DX, R13
+	SHRQ    $0x36, R13
+	MOVWLZX 1(R11)(R13*4), BP
+	MOVBLZX 2(R11)(R13*4), R14
+	MOVBLZX 3(R11)(R13*4), R15
+	MOVL    (R11)(R13*4), R13
+	BEXTRQ  BP, DX, BP
+	SHLXQ   R13, DX, DX
+	SUBL    R13, BX
+	ADDL    R15, R8
+	BZHIQ   R14, R12, R13
+	LEAQ    (BP)(BP*1), R15
+	MOVQ    BP, R14
+	SUBQ    R13, R14
+	CMPQ    R15, R13
+	CMOVQLS R14, BP
+	MOVBLZX (CX)(R8*1), R13
+	MOVW    BP, (R10)(R13*2)
 	CMPL    R8, $0x3f
 	JCC     done
-	MOVQ    DX, R12
-	SHRQ    $0x36, R12
-	MOVL    (R11)(R12*4), R12
-	TESTL   R12, R12
-	JZ      stop
-	MOVL    R12, R14
-	SHRL    $0x08, R14
-	SHLXQ   R14, DX, R13
-	SHLXQ   R12, DX, DX
-	MOVBLZX R12, R14
-	SUBQ    R14, BX
-	MOVL    R12, R14
-	SHRL    $0x10, R14
-	MOVQ    R13, R15
-	SARQ    $0x3f, R15
-	NOTQ    R15
-	XORQ    R15, R13
-	SHRQ    $0x01, R13
-	SHRXQ   R14, R13, R13
-	XORQ    R15, R13
-	SUBQ    R15, R13
-	SHRL    $0x18, R12
-	ADDL    R12, R8
-	MOVBLZX (CX)(R8*1), R12
-	MOVW    R13, (R10)(R12*2)
+	MOVQ    DX, R13
+	SHRQ    $0x36, R13
+	MOVWLZX 1(R11)(R13*4), BP
+	MOVBLZX 2(R11)(R13*4), R14
+	MOVBLZX 3(R11)(R13*4), R15
+	MOVL    (R11)(R13*4), R13
+	BEXTRQ  BP, DX, BP
+	SHLXQ   R13, DX, DX
+	SUBL    R13, BX
+	ADDL    R15, R8
+	BZHIQ   R14, R12, R13
+	LEAQ    (BP)(BP*1), R15
+	MOVQ    BP, R14
+	SUBQ    R13, R14
+	CMPQ    R15, R13
+	CMOVQLS R14, BP
+	MOVBLZX (CX)(R8*1), R13
+	MOVW    BP, (R10)(R13*2)
 	CMPL    R8, $0x3f
 	JCC     done
-	MOVQ    DX, R12
-	SHRQ    $0x36, R12
-	MOVL    (R11)(R12*4), R12
-	TESTL   R12, R12
-	JZ      stop
-	MOVL    R12, R14
-	SHRL    $0x08, R14
-	SHLXQ   R14, DX, R13
-	SHLXQ   R12, DX, DX
-	MOVBLZX R12, R14
-	SUBQ    R14, BX
-	MOVL    R12, R14
-	SHRL    $0x10, R14
-	MOVQ    R13, R15
-	SARQ    $0x3f, R15
-	NOTQ    R15
-	XORQ    R15, R13
-	SHRQ    $0x01, R13
-	SHRXQ   R14, R13, R13
-	XORQ    R15, R13
-	SUBQ    R15, R13
-	SHRL    $0x18, R12
-	ADDL    R12, R8
-	MOVBLZX (CX)(R8*1), R12
-	MOVW    R13, (R10)(R12*2)
+	MOVQ    DX, R13
+	SHRQ    $0x36, R13
+	MOVWLZX 1(R11)(R13*4), BP
+	MOVBLZX 2(R11)(R13*4), R14
+	MOVBLZX 3(R11)(R13*4), R15
+	MOVL    (R11)(R13*4), R13
+	BEXTRQ  BP, DX, BP
+	SHLXQ   R13, DX, DX
+	SUBL    R13, BX
+	ADDL    R15, R8
+	BZHIQ   R14, R12, R13
+	LEAQ    (BP)(BP*1), R15
+	MOVQ    BP, R14
+	SUBQ    R13, R14
+	CMPQ    R15, R13
+	CMOVQLS R14, BP
+	MOVBLZX (CX)(R8*1), R13
+	MOVW    BP, (R10)(R13*2)
 	CMPL    R8, $0x3f
 	JCS     symbols
 
 done:
-	LEAL   -64(R8), R10
-	CMPL   R10, $0x3f
-	JLS    stop
-	MOVQ   40(AX), R10
-	IMULQ  DI, R10
-	ADDQ   32(AX), R10
-	ANDL   $0x7f, R8
-	MOVB   R8, (R10)
-	ADDQ   $0x38, AX
-	MOVQ   first+8(FP), R8
-	MOVQ   blocks+16(FP), R10
-	IMUL3Q $0x38, R10, R10
-	ADDQ   R10, R8
-	CMPQ   AX, R8
-	JNE    block
-	MOVQ   b+0(FP), R10
-	MOVQ   SI, R11
-	SHLQ   $0x03, R11
-	SUBQ   BX, R11
-	MOVL   $0x00000040, R8
-	CMPQ   R11, 48(R10)
-	JGT    stop
-	MOVQ   first+8(FP), AX
-	INCQ   DI
-	MOVQ   to+32(FP), R10
-	CMPQ   DI, R10
-	JLT    block
+	CMPL    R8, $0x000000f0
+	JCC     long
+	LEAL    -64(R8), R10
+	CMPL    R10, $0x3f
+	JLS     stop
+	MOVQ    40(AX), R10
+	IMULQ   DI, R10
+	ADDQ    32(AX), R10
+	ANDL    $0x7f, R8
+	MOVB    R8, (R10)
+	ADDQ    $0x38, AX
+	MOVQ    first+8(FP), R8
+	MOVQ    blocks+16(FP), R10
+	IMUL3Q  $0x38, R10, R10
+	ADDQ    R10, R8
+	CMPQ    AX, R8
+	JNE     block
+	MOVQ    b+0(FP), R10
+	MOVBLZX BL, BX
+	MOVQ    SI, R11
+	SHLQ    $0x03, R11
+	SUBQ    BX, R11
+	MOVL    $0x00000040, R8
+	CMPQ    R11, 48(R10)
+	JGT     stop
+	MOVQ    first+8(FP), AX
+	INCQ    DI
+	MOVQ    to+32(FP), R10
+	CMPQ    DI, R10
+	JLT     block
+	JMP     stop
+
+long:
+	SUBL    $0x000000f0, R8
+	MOVQ    (R9)(SI*1), R13
+	BSWAPQ  R13
+	SHRXQ   BX, R13, R13
+	ORQ     R13, DX
+	MOVL    $0x0000003f, R13
+	MOVBLZX BL, BX
+	SUBL    BX, R13
+	SHRL    $0x03, R13
+	ADDQ    R13, SI
+	ORL     $0x38, BX
+	MOVQ    DX, R13
+	SHRQ    $0x30, R13
+	SUBQ    12288(R11), R13
+	CMPQ    R13, $0x00000800
+	JCC     stop
+	CMPB    4099(R11)(R13*4), $0xf0
+	JEQ     stop
+	MOVWLZX 4097(R11)(R13*4), BP
+	MOVBLZX 4098(R11)(R13*4), R14
+	MOVBLZX 4099(R11)(R13*4), R15
+	MOVL    4096(R11)(R13*4), R13
+	BEXTRQ  BP, DX, BP
+	SHLXQ   R13, DX, DX
+	SUBL    R13, BX
+	ADDL    R15, R8
+	BZHIQ   R14, R12, R13
+	LEAQ    (BP)(BP*1), R15
+	MOVQ    BP, R14
+	SUBQ    R13, R14
+	CMPQ    R15, R13
+	CMOVQLS R14, BP
+	MOVBLZX (CX)(R8*1), R13
+	MOVW    BP, (R10)(R13*2)
+	CMPL    R8, $0x3f
+	JCS     symbols
+	JMP     done
 
 stop:
-	MOVQ b+0(FP), CX
-	MOVQ DX, (CX)
-	MOVQ BX, 8(CX)
-	MOVQ SI, 16(CX)
-	MOVQ s+40(FP), CX
-	MOVQ DI, (CX)
-	MOVQ R8, 16(CX)
-	MOVQ first+8(FP), DX
-	SUBQ DX, AX
-	MOVQ AX, 8(CX)
+	MOVQ    b+0(FP), CX
+	MOVBLZX BL, BX
+	MOVQ    DX, (CX)
+	MOVQ    BX, 8(CX)
+	MOVQ    SI, 16(CX)
+	MOVQ    s+40(FP), CX
+	MOVQ    DI, (CX)
+	MOVQ    R8, 16(CX)
+	MOVQ    first+8(FP), DX
+	SUBQ    DX, AX
+	MOVQ    AX, 8(CX)
 	RET
 
 DATA sum<>+0(SB)/4, $+536879104

@@ -9,7 +9,7 @@ package jpeg
 // It does not look where p is, which padding makes safe.
 //
 //go:noescape
-func mcusBMI2(b *uint64, first *uintptr, blocks int, order *[256]uint8, to int, s *int)
+func mcusBMI2(b *uint64, first *uintptr, blocks int, order *[320]uint8, to int, s *int)
 
 // idctAVX2 is idct2Go. It writes 8 rows of 16 bytes.
 //

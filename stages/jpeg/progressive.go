@@ -240,7 +240,7 @@ func (d *Decoder) transformAll() {
 				// transformed into the padding of the plane.
 				d.flags[n-1] = 1
 			}
-			d.transform(c, y, c.coefs[64*y*c.blockCols:][:64*n], d.flags)
+			d.transform(c, y, 0, c.coefs[64*y*c.blockCols:][:64*n], d.flags)
 		}
 	}
 }

@@ -2,26 +2,32 @@ package jpeg
 
 import "encoding/binary"
 
-// sequential decodes a scan of a baseline or extended file: an MCU row of coefficients
-// at a time, which are transformed before the next.
+// stripCols is how many MCUs are decoded before their blocks are transformed: few, so that the
+// coefficients stay in the first cache; even, because blocks are transformed in pairs.
+const stripCols = 32
+
+// sequential decodes a scan of a baseline or extended file: a strip of an MCU row
+// at a time, which is transformed before the next.
 func (d *Decoder) sequential() error {
 	s := &d.scan
-	d.startRows()
-	row := 0
+	d.startStrips()
+	perRow := ceilDiv(s.cols, stripCols)
+	strip := 0
 	for from, to := d.firstRun(); from < s.mcus; from, to = d.nextRun(to) {
 		for _, c := range s.comps {
 			c.pred = 0
 		}
 		for mcu := from; mcu < to; {
 			y, x := mcu/s.cols, mcu%s.cols
-			for ; row < y; row++ {
-				d.endRow(row)
+			for now := y*perRow + x/stripCols; strip < now; strip++ {
+				d.endStrip(strip/perRow, strip%perRow)
 			}
-			end := min(s.cols, x+to-mcu)
-			at := d.mcus(x, end)
+			x0 := x / stripCols * stripCols
+			end := min(s.cols, x0+stripCols, x+to-mcu)
+			at := x0 + d.mcus(x-x0, end-x0)
 			mcu += at - x
 			if at < end {
-				d.clearMCU(at)
+				d.clearMCU(at - x0)
 				d.fail(mcu, to)
 				break
 			}
@@ -31,8 +37,8 @@ func (d *Decoder) sequential() error {
 			return d.damage
 		}
 	}
-	for ; row < s.rows; row++ {
-		d.endRow(row)
+	for ; strip < perRow*s.rows; strip++ {
+		d.endStrip(strip/perRow, strip%perRow)
 	}
 	for _, c := range s.comps {
 		c.bitsLeft = [64]int8{}
@@ -43,44 +49,40 @@ func (d *Decoder) sequential() error {
 	return nil
 }
 
-// startRows lays out the coefficients of an MCU row, component after component,
-// each with a whole number of pairs of blocks a row of blocks, and lists the blocks of an MCU.
-func (d *Decoder) startRows() {
+// startStrips lays out the coefficients of a strip, component after component, row of blocks after row, and
+// lists the blocks of an MCU.
+func (d *Decoder) startStrips() {
 	blocks := 0
 	for _, c := range d.scan.comps {
-		c.rowBlocks, c.rowLines = c.blockCols, c.v
+		c.mcuCols, c.mcuRows = c.h, c.v
 		if !d.scan.interleaved {
-			c.rowBlocks, c.rowLines = c.cols, 1
+			c.mcuCols, c.mcuRows = 1, 1
 		}
-		c.rowBlocks += c.rowBlocks % 2
-		c.rowAt = blocks
-		blocks += c.rowBlocks * c.rowLines
+		c.stripAt = blocks
+		blocks += stripCols * c.mcuCols * c.mcuRows
 	}
-	d.row, d.flags = resize(d.row, 64*blocks), resize(d.flags, blocks)
-	clear(d.row)
+	d.strip, d.flags = resize(d.strip, 64*blocks), resize(d.flags, blocks)
+	clear(d.strip)
 	clear(d.flags)
 	d.mcu = d.mcu[:0]
 	for _, c := range d.scan.comps {
-		h := c.h
-		if !d.scan.interleaved {
-			h = 1
-		}
-		for i := range c.rowLines * h {
-			at := c.rowAt + i/h*c.rowBlocks + i%h
-			d.mcu = append(d.mcu, mcuBlock{&d.dc[c.td], &d.ac[c.ta], &c.pred, &d.row[64*at], &d.flags[at], h, at})
+		for i := range c.mcuRows * c.mcuCols {
+			at := c.stripAt + i/c.mcuCols*stripCols*c.mcuCols + i%c.mcuCols
+			d.mcu = append(d.mcu, mcuBlock{&d.dc[c.td], &d.ac[c.ta], &c.pred, &d.strip[64*at], &d.flags[at], c.mcuCols, at})
 		}
 	}
 }
 
-// endRow transforms the MCU row y and clears its coefficients.
-func (d *Decoder) endRow(y int) {
+// endStrip transforms a strip of MCU row y and clears its coefficients.
+func (d *Decoder) endStrip(y, strip int) {
 	for _, c := range d.scan.comps {
-		for v := range c.rowLines {
-			at := c.rowAt + v*c.rowBlocks
-			d.transform(c, y*c.rowLines+v, d.row[64*at:][:64*c.rowBlocks], d.flags[at:][:c.rowBlocks])
+		n := stripCols * c.mcuCols
+		for v := range c.mcuRows {
+			at := c.stripAt + v*n
+			d.transform(c, y*c.mcuRows+v, strip*n, d.strip[64*at:][:64*n], d.flags[at:][:n])
 		}
 	}
-	clear(d.row)
+	clear(d.strip)
 	clear(d.flags)
 }
 
@@ -91,10 +93,10 @@ type mcuBlock struct {
 	coefs  *int16 // of the block in column 0
 	flag   *uint8
 	step   int // blocks to the same one of the next MCU
-	at     int // coefs and flag by their place in Decoder.row and Decoder.flags
+	at     int // coefs and flag by their place in Decoder.strip and Decoder.flags
 }
 
-// stop is where the decoding of a row of MCUs stopped: the column, the block of the MCU, and the last position
+// stop is where the decoding of a strip of MCUs stopped: the column, the block of the MCU, and the last position
 // in the block, or beforeDC.
 type stop struct {
 	x, block int
@@ -103,7 +105,7 @@ type stop struct {
 
 const beforeDC = 0xFFFF
 
-// mcus decodes MCUs of a row from column x to column to. It gives the column of one that is damaged, or to.
+// mcus decodes MCUs of a strip from column x to column to. It gives the column of one that is damaged, or to.
 func (d *Decoder) mcus(x, to int) int {
 	if d.level < levelAVX2 {
 		return d.mcusGo(x, to)
@@ -148,7 +150,7 @@ func (d *Decoder) mcusGo(x, to int) int {
 func (d *Decoder) block(s stop) bool {
 	m := &d.mcu[s.block]
 	at := m.at + m.step*s.x
-	coefs := (*[64]int16)(d.row[64*at:])
+	coefs := (*[64]int16)(d.strip[64*at:])
 	if s.k == beforeDC {
 		if !d.bits.dcBlock(m.dc, m.pred, &coefs[0], 0, 0) {
 			return false
@@ -167,14 +169,14 @@ func (d *Decoder) block(s stop) bool {
 func (d *Decoder) clearMCU(x int) {
 	for i := range d.mcu {
 		at := d.mcu[i].at + d.mcu[i].step*x
-		clear(d.row[64*at:][:64])
+		clear(d.strip[64*at:][:64])
 		d.flags[at] = 0
 	}
 }
 
 // order is where the coefficient at a position of advance lies; what is beyond the block (there
 // is only the value 0 of an end of block, or damage) goes to the last.
-var order = func() (o [256]uint8) {
+var order = func() (o [320]uint8) {
 	for i := range o {
 		o[i] = zigzag[min(i, 63)]
 	}
@@ -195,7 +197,7 @@ func (b *bits) sequentialBand(t *table, coefs *[64]int16, k uint32) uint32 {
 		n |= 56
 		for range 3 {
 			s := t.lookup[buf>>(64-lookupBits)]
-			long := s == 0
+			long := s == missing
 			if long {
 				if n < 32 {
 					break // for more bits
@@ -203,7 +205,7 @@ func (b *bits) sequentialBand(t *table, coefs *[64]int16, k uint32) uint32 {
 				s = t.long(buf)
 			}
 			k += s.advance()
-			coefs[order[uint8(k)]&63] = int16(extend(buf<<(s.code()&63), s.size()))
+			coefs[order[k]&63] = int16(extend(buf<<(s.code()&63), s.size()))
 			buf <<= s.length() & 63
 			n -= s.length()
 			if k >= 63 || long {

@@ -8,11 +8,14 @@ import (
 
 // Fields of the structures in Go; a test holds them.
 const (
+	// Fields of the structures in Go; a test holds them.
 	bufAt, nAt, pAt, dataAt, endAt              = 0, 8, 16, 24, 48     // bits
 	dcAt, acAt, predAt, coefsAt, flagAt, stepAt = 0, 8, 16, 24, 32, 40 // mcuBlock
-	blockSize                                   = 56
-	xAt, iAt, kAt                               = 0, 8, 16 // stop
-	lookupBits, bad, beforeDC                   = 10, 64, 0xFFFF
+	blockSize                                   = 56                   // mcuBlock
+	xAt, iAt, kAt                               = 0, 8, 16             // stop
+	tailAt, tailAtAt                            = 4096, 4096 + 8192    // table
+	// Constants of the same.
+	lookupBits, tailSize, bad, elsewhere, beforeDC = 10, 2048, 64, 240, 0xFFFF
 )
 
 func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base, Disp: disp} }
@@ -20,7 +23,7 @@ func at(base reg.Register, disp int) operand.Mem { return operand.Mem{Base: base
 // mcus is mcusGo: three symbols a refill, each in about 20 instructions, of which
 // a shift, a load and a shift lie on the path to the next.
 func mcus() {
-	TEXT("mcusBMI2", 4, "func(b *uint64, first *uintptr, blocks int, order *[256]uint8, to int, s *int)") // NOSPLIT
+	TEXT("mcusBMI2", 4, "func(b *uint64, first *uintptr, blocks int, order *[320]uint8, to int, s *int)") // NOSPLIT
 	Pragma("noescape")
 	Doc("mcusBMI2 decodes the MCUs of a row from where s says, given the first fields of bits, of the MCU's first",
 		"mcuBlock and of stop. It stops at column to, or where lookups do not help; stop.block is then in bytes.",
@@ -41,55 +44,71 @@ func mcus() {
 	first := GP64()
 	Load(Param("first"), first)
 	ADDQ(first, block)
-	coefs, ac := GP64(), GP64()
+	coefs, ac, ones := GP64(), GP64(), GP64()
+	MOVQ(operand.I32(-1), ones)
 
 	refill := func() {
-		next, count := GP64(), GP64()
+		next, left := GP64(), GP64()
 		MOVQ(operand.Mem{Base: data, Index: p, Scale: 1}, next)
 		BSWAPQ(next)
 		SHRXQ(n, next, next)
 		ORQ(next, buf)
-		MOVL(operand.U32(63), count.As32())
-		SUBQ(n, count)
-		SHRQ(operand.U8(3), count)
-		ADDQ(count, p)
-		ORQ(operand.U8(56), n)
+		MOVL(operand.U32(63), left.As32())
+		MOVBLZX(n.As8(), n.As32())
+		SUBL(n.As32(), left.As32())
+		SHRL(operand.U8(3), left.As32())
+		ADDQ(left, p)
+		ORL(operand.U8(56), n.As32())
 	}
-	// symbol looks one up, goes behind it and gives its value.
-	symbol := func(table reg.Register, missing string) (s, v reg.GPVirtual) {
-		s, v = GP64(), GP64()
+	// symbol goes behind the one at entry, gives its value, and adds to k how far it goes.
+	symbol := func(entry operand.Mem, s reg.GPVirtual) (v reg.GPVirtual) {
+		byteOf := func(i int) operand.Mem {
+			m := entry
+			m.Disp += i
+			return m
+		}
+		size, mask, twice := GP64(), GP64(), GP64()
+		advance := GP64()
+		v = GP64()
+		MOVWLZX(byteOf(1), v.As32())
+		MOVBLZX(byteOf(2), size.As32())
+		MOVBLZX(byteOf(3), advance.As32())
+		MOVL(entry, s.As32())
+		BEXTRQ(v, buf, v)
+		SHLXQ(s, buf, buf)
+		SUBL(s.As32(), n.As32()) // only the lowest byte of n counts until the next refill
+		ADDL(advance.As32(), k.As32())
+		// A value whose first bit is 0 is negative (F.2.2.1): size ones are taken from it.
+		BZHIQ(size, ones, mask)
+		LEAQ(operand.Mem{Base: v, Index: v, Scale: 1}, twice)
+		negative := size
+		MOVQ(v, negative)
+		SUBQ(mask, negative)
+		CMPQ(twice, mask)
+		CMOVQLS(negative, v)
+		return v
+	}
+	look := func(table reg.Register) (operand.Mem, reg.GPVirtual) {
+		s := GP64()
 		MOVQ(buf, s)
 		SHRQ(operand.U8(64-lookupBits), s)
-		MOVL(operand.Mem{Base: table, Index: s, Scale: 4}, s.As32())
-		TESTL(s.As32(), s.As32())
-		JZ(operand.LabelRef(missing))
-		t, sign := GP64(), GP64()
-		MOVL(s.As32(), t.As32())
-		SHRL(operand.U8(8), t.As32())
-		SHLXQ(t, buf, v)
-		SHLXQ(s, buf, buf)
-		MOVBLZX(s.As8(), t.As32())
-		SUBQ(t, n)
-		MOVL(s.As32(), t.As32())
-		SHRL(operand.U8(16), t.As32())
-		// extend
-		MOVQ(v, sign)
-		SARQ(operand.U8(63), sign)
-		NOTQ(sign)
-		XORQ(sign, v)
-		SHRQ(operand.U8(1), v)
-		SHRXQ(t, v, v)
-		XORQ(sign, v)
-		SUBQ(sign, v)
-		return s, v
+		return operand.Mem{Base: table, Index: s, Scale: 4}, s
+	}
+	store := func(v reg.GPVirtual) {
+		place := GP64()
+		MOVBLZX(operand.Mem{Base: order, Index: k, Scale: 1}, place.As32())
+		MOVW(v.As16(), operand.Mem{Base: coefs, Index: place, Scale: 2})
 	}
 
 	Label("block")
 	refill()
 	dc := GP64()
 	MOVQ(at(block, dcAt), dc)
+	XORL(k.As32(), k.As32())
+	v := symbol(look(dc))
+	CMPL(k.As32(), operand.U8(1))
 	MOVL(operand.U32(beforeDC), k.As32())
-	_, v := symbol(dc, "stop")
+	JNE(operand.LabelRef("stop"))
 	pred := GP64()
 	MOVQ(at(block, predAt), pred)
 	ADDL(at(pred, 0), v.As32())
@@ -105,12 +124,7 @@ func mcus() {
 	Label("symbols")
 	refill()
 	for i := range 3 {
-		s, v := symbol(ac, "stop")
-		SHRL(operand.U8(24), s.As32())
-		ADDL(s.As32(), k.As32())
-		place := GP64()
-		MOVBLZX(operand.Mem{Base: order, Index: k, Scale: 1}, place.As32())
-		MOVW(v.As16(), operand.Mem{Base: coefs, Index: place, Scale: 2})
+		store(symbol(look(ac)))
 		CMPL(k.As32(), operand.U8(63))
 		if i < 2 {
 			JCC(operand.LabelRef("done"))
@@ -120,6 +134,8 @@ func mcus() {
 	}
 
 	Label("done")
+	CMPL(k.As32(), operand.U32(elsewhere))
+	JCC(operand.LabelRef("long"))
 	t := GP64()
 	LEAL(operand.Mem{Base: k, Disp: -bad}, t.As32())
 	CMPL(t.As32(), operand.U8(63))
@@ -141,6 +157,7 @@ func mcus() {
 	// The MCU ends. Were there that many bits?
 	base := Load(Param("b"), GP64())
 	read := GP64()
+	MOVBLZX(n.As8(), n.As32())
 	MOVQ(p, read)
 	SHLQ(operand.U8(3), read)
 	SUBQ(n, read)
@@ -152,9 +169,30 @@ func mcus() {
 	to := Load(Param("to"), GP64())
 	CMPQ(x, to)
 	JLT(operand.LabelRef("block"))
+	JMP(operand.LabelRef("stop"))
+
+	Label("long") // a code of more than lookupBits
+	SUBL(operand.U32(elsewhere), k.As32())
+	refill()
+	long := GP64()
+	MOVQ(buf, long)
+	SHRQ(operand.U8(48), long)
+	SUBQ(at(ac, tailAtAt), long)
+	CMPQ(long, operand.U32(tailSize))
+	JCC(operand.LabelRef("stop"))
+	entry := operand.Mem{Base: ac, Index: long, Scale: 4, Disp: tailAt}
+	advanceOf := entry
+	advanceOf.Disp += 3
+	CMPB(advanceOf, operand.U8(elsewhere))
+	JEQ(operand.LabelRef("stop"))
+	store(symbol(entry, long))
+	CMPL(k.As32(), operand.U8(63))
+	JCS(operand.LabelRef("symbols"))
+	JMP(operand.LabelRef("done"))
 
 	Label("stop")
 	base = Load(Param("b"), GP64())
+	MOVBLZX(n.As8(), n.As32())
 	MOVQ(buf, at(base, bufAt))
 	MOVQ(n, at(base, nAt))
 	MOVQ(p, at(base, pAt))
