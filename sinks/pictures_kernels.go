@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"image"
 	"image/color"
+	"image/draw"
 	"math"
+
+	"github.com/disintegration/imaging"
 
 	"sluice/net"
 )
@@ -33,19 +36,19 @@ func drawKernels(t *net.NamedTensor, bgr bool) (image.Image, error) {
 	rows := (n + cols - 1) / cols
 	zoom := max(min(kernelsWidth/cols, tileSide)/max(h, w), 1)
 	stepX, stepY := w*zoom+tileGap, h*zoom+tileGap
-	img := image.NewRGBA(image.Rect(0, 0, cols*stepX+tileGap, rows*stepY+tileGap))
-	for i := range img.Pix {
-		img.Pix[i] = 255
-	}
+	img := imaging.New(cols*stepX+tileGap, rows*stepY+tileGap, color.White)
 	size := channels * h * w
 	for k := range n {
-		x0, y0 := tileGap+k%cols*stepX, tileGap+k/cols*stepY
-		drawKernel(img, x0, y0, zoom, t.Data[k*size:(k+1)*size], channels, h, w, bgr)
+		kernel := drawKernel(t.Data[k*size:(k+1)*size], channels, h, w, bgr)
+		tile := imaging.Resize(kernel, w*zoom, h*zoom, imaging.NearestNeighbor)
+		at := image.Pt(tileGap+k%cols*stepX, tileGap+k/cols*stepY)
+		draw.Draw(img, tile.Rect.Add(at), tile, image.Point{}, draw.Src)
 	}
 	return img, nil
 }
 
-func drawKernel(img *image.RGBA, x0, y0, zoom int, weights []float32, channels, h, w int, bgr bool) {
+// drawKernel draws one kernel, a weight a pixel.
+func drawKernel(weights []float32, channels, h, w int, bgr bool) *image.NRGBA {
 	plane := h * w
 	pixels := make([][3]float64, plane)
 	greatest := 0.0
@@ -73,13 +76,10 @@ func drawKernel(img *image.RGBA, x0, y0, zoom int, weights []float32, channels, 
 	if greatest == 0 {
 		greatest = 1
 	}
+	shade := func(v float64) uint8 { return uint8(math.Round(127.5 + 127.5*v/greatest)) }
+	img := image.NewNRGBA(image.Rect(0, 0, w, h))
 	for i, p := range pixels {
-		shade := func(v float64) uint8 { return uint8(math.Round(127.5 + 127.5*v/greatest)) }
-		c := color.RGBA{shade(p[0]), shade(p[1]), shade(p[2]), 255}
-		for y := range zoom {
-			for x := range zoom {
-				img.SetRGBA(x0+i%w*zoom+x, y0+i/w*zoom+y, c)
-			}
-		}
+		img.SetNRGBA(i%w, i/w, color.NRGBA{shade(p[0]), shade(p[1]), shade(p[2]), 255})
 	}
+	return img
 }

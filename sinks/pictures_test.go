@@ -232,20 +232,20 @@ func TestKernelsAreTiled(t *testing.T) {
 		if want := image.Pt(2*(tileSide+tileGap)+tileGap, tileSide+2*tileGap); img.Bounds().Size() != want {
 			t.Fatalf("the picture is %v, want %v", img.Bounds().Size(), want)
 		}
-		gray := color.RGBA{128, 128, 128, 255}
-		topLeft := color.RGBA{255, 128, 128, 255}
+		gray := color.NRGBA{128, 128, 128, 255}
+		topLeft := color.NRGBA{255, 128, 128, 255}
 		if bgr {
-			topLeft = color.RGBA{128, 128, 255, 255}
+			topLeft = color.NRGBA{128, 128, 255, 255}
 		}
 		for _, c := range []struct {
 			x, y int
-			want color.RGBA
+			want color.NRGBA
 		}{
-			{0, 0, color.RGBA{255, 255, 255, 255}}, // gap
+			{0, 0, color.NRGBA{255, 255, 255, 255}}, // gap
 			{tileGap, tileGap, topLeft},
 			{tileGap + tileSide/2 - 1, tileGap + tileSide/2 - 1, topLeft},
 			{tileGap + tileSide - 1, tileGap, gray},
-			{tileGap + tileSide - 1, tileGap + tileSide - 1, color.RGBA{128, 64, 128, 255}},
+			{tileGap + tileSide - 1, tileGap + tileSide - 1, color.NRGBA{128, 64, 128, 255}},
 			{2*tileGap + tileSide, tileGap, gray}, // all zeros
 		} {
 			if got := img.At(c.x, c.y); got != c.want {
@@ -261,10 +261,10 @@ func TestKernelsOfOtherChannelsAreGray(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		seen := map[color.RGBA]bool{}
+		seen := map[color.NRGBA]bool{}
 		for y := range img.Bounds().Dy() {
 			for x := range img.Bounds().Dx() {
-				c := img.At(x, y).(color.RGBA)
+				c := img.At(x, y).(color.NRGBA)
 				seen[c] = true
 				if c.A != 0 && (c.R != c.G || c.G != c.B) {
 					t.Fatalf("%d channels: pixel (%d,%d) is %v", channels, x, y, c)
