@@ -99,11 +99,16 @@ func (b *bits) refill() {
 	b.n |= 56
 }
 
+// skip passes over n bits, of those in buf.
+func (b *bits) skip(n uint) {
+	b.buf <<= n & 63
+	b.n -= n
+}
+
 // take gives the next n bits, 0 to 16, and needs that many in buf.
 func (b *bits) take(n uint) uint32 {
 	v := uint32(b.buf >> 32 >> (32 - n))
-	b.buf <<= n & 63
-	b.n -= n
+	b.skip(n)
 	return v
 }
 
@@ -113,7 +118,6 @@ func (b *bits) bit() bool {
 		b.refill()
 	}
 	one := int64(b.buf) < 0
-	b.buf <<= 1
-	b.n--
+	b.skip(1)
 	return one
 }

@@ -72,26 +72,39 @@ func idct2Go(coefs *[128]int16, quant *[64]uint16, dst []byte, stride int) {
 }
 
 func idct(coefs *[64]int16, quant *[64]uint16, dst []byte, stride int) {
-	var work [64]int32
+	var work [8][8]int32
 	for x := range 8 {
-		at := func(y int) int32 { return int32(coefs[8*y+x] * int16(quant[8*y+x])) }
-		out := idct1(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7))
-		for y, v := range out {
-			work[8*y+x] = clamp16((v + 1<<(constBits-passBits-1)) >> (constBits - passBits))
+		first := coefs[x] * int16(quant[x])
+		if coefs[8+x]|coefs[16+x]|coefs[24+x]|coefs[32+x]|coefs[40+x]|coefs[48+x]|coefs[56+x] == 0 {
+			// Often; and then the pass comes to this.
+			v := clamp16(int32(first) << passBits)
+			for y := range work {
+				work[y][x] = v
+			}
+			continue
+		}
+		v := [8]int32{int32(first)}
+		for y := 1; y < 8; y++ {
+			v[y] = int32(coefs[8*y+x] * int16(quant[8*y+x]))
+		}
+		idct1(&v)
+		for y := range work {
+			work[y][x] = clamp16((v[y] + 1<<(constBits-passBits-1)) >> (constBits - passBits))
 		}
 	}
-	for y := range 8 {
-		w := work[8*y:][:8]
-		out := idct1(w[0], w[1], w[2], w[3], w[4], w[5], w[6], w[7])
+	for y := range work {
+		w := &work[y]
+		idct1(w)
 		row := dst[y*stride:][:8]
-		for x, v := range out {
-			row[x] = clampSample((v + 1<<(constBits+passBits+2)) >> (constBits + passBits + 3))
+		for x := range row {
+			row[x] = clampSample((w[x] + 1<<(constBits+passBits+2)) >> (constBits + passBits + 3))
 		}
 	}
 }
 
-// idct1 is one pass over eight values, scaled by 2^constBits * sqrt(8).
-func idct1(i0, i1, i2, i3, i4, i5, i6, i7 int32) [8]int32 {
+// idct1 is one pass over eight values, which become larger by 2^constBits * sqrt(8).
+func idct1(v *[8]int32) {
+	i0, i1, i2, i3, i4, i5, i6, i7 := v[0], v[1], v[2], v[3], v[4], v[5], v[6], v[7]
 	// Even part.
 	e0 := (i0 + i4) << constBits
 	e1 := (i0 - i4) << constBits
@@ -109,10 +122,23 @@ func idct1(i0, i1, i2, i3, i4, i5, i6, i7 int32) [8]int32 {
 	o1 := i5*fix2053 + z2 + z4
 	o2 := i3*fix3072 + z2 + z3
 	o3 := i1*fix1501 + z1 + z4
-	return [8]int32{t0 + o3, t1 + o2, t2 + o1, t3 + o0, t3 - o0, t2 - o1, t1 - o2, t0 - o3}
+	v[0], v[7] = t0+o3, t0-o3
+	v[1], v[6] = t1+o2, t1-o2
+	v[2], v[5] = t2+o1, t2-o1
+	v[3], v[4] = t3+o0, t3-o0
 }
 
-func clamp16(v int32) int32 { return min(max(v, -32768), 32767) }
+func clamp16(v int32) int32 {
+	if int32(int16(v)) != v {
+		return v>>31 ^ 32767
+	}
+	return v
+}
 
 // clampSample adds the level shift of A.3.1.
-func clampSample(v int32) byte { return byte(min(max(v+128, 0), 255)) }
+func clampSample(v int32) byte {
+	if v += 128; uint32(v) > 255 {
+		return ^byte(v >> 31)
+	}
+	return byte(v)
+}

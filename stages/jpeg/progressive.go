@@ -65,6 +65,7 @@ func (d *Decoder) band(from, to int) int {
 	dc, ac := &d.dc[c.td], &d.ac[c.ta]
 	y, x := from/s.cols, from%s.cols
 	eobRun := 0 // blocks to come whose band has ended
+	band := ^uint64(0) << s.ss & (^uint64(0) >> (63 - s.se))
 	for mcu := from; mcu < to; mcu++ {
 		at := y*c.blockCols + x
 		coefs := (*[64]int16)(c.coefs[64*at:])
@@ -72,9 +73,11 @@ func (d *Decoder) band(from, to int) int {
 		switch {
 		case s.ss == 0:
 			ok = b.dcBlock(dc, &c.pred, &coefs[0], s.ah, s.al)
+		case eobRun > 0 && c.nonzero[at]&band == 0:
+			eobRun--
 		case s.ah > 0:
 			eobRun, ok = b.refine(ac, coefs, &c.nonzero[at], s, eobRun)
-		case eobRun > 0:
+		case eobRun > 0: // a hostile file brings a band twice
 			eobRun--
 		default:
 			eobRun, ok = b.acBlock(ac, coefs, &c.nonzero[at], s)
@@ -102,8 +105,7 @@ func (b *bits) dcBlock(t *table, pred *int32, coef *int16, ah, al uint) bool {
 	s := t.next(b.buf)
 	*pred += extend(b.buf<<s.code(), s.size())
 	*coef = int16(*pred << al)
-	b.buf <<= s.length()
-	b.n -= s.length()
+	b.skip(s.length())
 	return s.advance() != badCode
 }
 
@@ -118,21 +120,19 @@ func (b *bits) acBlock(t *table, coefs *[64]int16, nonzero *uint64, sc *scan) (e
 			return 0, false
 		}
 		if s.advance() >= endOfBlock {
-			b.buf <<= s.code()
-			b.n -= s.code()
+			b.skip(s.length())
 			run := uint(s.advance() - endOfBlock)
 			eobRun = 1<<run + int(b.take(run)) - 1
 			break
 		}
 		v := extend(b.buf<<s.code(), s.size())
-		b.buf <<= s.length()
-		b.n -= s.length()
+		b.skip(s.length())
 		k += int(s.advance()) - 1
 		if k > sc.se {
 			return 0, false
 		}
+		coefs[zigzag[k]&63] = int16(v << sc.al)
 		if s.size() > 0 {
-			coefs[zigzag[k]&63] = int16(v << sc.al)
 			mask |= 1 << k
 		}
 	}
@@ -143,83 +143,60 @@ func (b *bits) acBlock(t *table, coefs *[64]int16, nonzero *uint64, sc *scan) (e
 // refine adds a bit to the coefficients of a band that are not zero and
 // brings those that become so (G.1.2.3). eobRun is how many blocks, this one included, bring none.
 func (b *bits) refine(t *table, coefs *[64]int16, nonzero *uint64, sc *scan, eobRun int) (int, bool) {
-	k := sc.ss
-	// The coefficients of the band, and those that have a history.
-	band := ^uint64(0) << sc.ss
-	if sc.se < 63 {
-		band &= 1<<(sc.se+1) - 1
-	}
-	known := *nonzero & band
-	if eobRun == 0 {
-		for k <= sc.se {
-			b.refill()
-			s := t.next(b.buf)
-			b.buf <<= s.code()
-			b.n -= s.code()
-			if s.advance() == badCode || s.size() > 1 {
-				return 0, false
-			}
-			if s.advance() >= endOfBlock {
-				run := uint(s.advance() - endOfBlock)
-				eobRun = 1<<run + int(b.take(run))
-				break
-			}
-			v := int16(0)
-			if s.size() == 1 {
-				v = -1 << sc.al
-				if b.take(1) == 1 {
-					v = 1 << sc.al
-				}
-			}
-			// Over as many zeros as the run says, to the zero behind them.
-			zeros := ^known & band & (^uint64(0) << k)
-			for range s.advance() - 1 {
-				zeros &= zeros - 1
-			}
-			to := 64
-			if zeros != 0 {
-				to = mathbits.TrailingZeros64(zeros)
-			}
-			between := known & (^uint64(0) << k)
-			if to < 64 {
-				between &= 1<<to - 1
-			}
-			b.correct(coefs, between, sc.al)
-			if to == 64 {
-				return 0, false
-			}
-			if v != 0 {
-				coefs[zigzag[to]&63] = v
-				*nonzero |= 1 << to
-			}
-			k = to + 1
+	known := *nonzero
+	// The positions that are still to be passed.
+	rest := ^uint64(0) << sc.ss & (^uint64(0) >> (63 - sc.se))
+	for eobRun == 0 && rest != 0 {
+		b.refill()
+		s := t.next(b.buf)
+		if s.advance() == badCode || s.size() > 1 {
+			return 0, false
 		}
+		v := extend(b.buf<<s.code(), s.size())
+		b.skip(s.length())
+		if s.advance() >= endOfBlock {
+			run := uint(s.advance() - endOfBlock)
+			eobRun = 1<<run + int(b.take(run))
+			break
+		}
+		// Over as many zeros as the run says, to the zero behind them.
+		zeros := rest &^ known
+		for range s.advance() - 1 {
+			zeros &= zeros - 1
+		}
+		if zeros == 0 {
+			return 0, false
+		}
+		here := zeros & -zeros
+		b.correct(coefs, rest&known&(here-1), sc.al)
+		if v != 0 {
+			coefs[zigzag[mathbits.TrailingZeros64(here)&63]&63] = int16(v << sc.al)
+			*nonzero |= here
+		}
+		rest &= -here << 1
 	}
 	if eobRun > 0 {
-		if k < 64 {
-			b.correct(coefs, known&(^uint64(0)<<k), sc.al)
-		}
+		b.correct(coefs, rest&known, sc.al)
 		eobRun--
 	}
 	return eobRun, true
 }
 
-// correct reads a correction bit for each coefficient of the mask.
+// correct reads a correction bit for each coefficient of the mask: ones go away from zero.
 func (b *bits) correct(coefs *[64]int16, mask uint64, al uint) {
+	buf, n := b.buf, b.n
 	for ; mask != 0; mask &= mask - 1 {
-		if !b.bit() {
-			continue
+		if n == 0 {
+			b.buf, b.n = buf, n
+			b.refill()
+			buf, n = b.buf, b.n
 		}
 		c := &coefs[zigzag[mathbits.TrailingZeros64(mask)&63]&63]
-		// Away from zero, unless a hostile file has set the bit already.
-		if *c&(1<<al) == 0 {
-			if *c > 0 {
-				*c += 1 << al
-			} else {
-				*c -= 1 << al
-			}
-		}
+		*c += int16(buf>>63) << al * (*c>>15 | 1)
+		buf <<= 1
+		n--
 	}
+	b.buf, b.n = buf, n
 }
 
 // transformAll makes the samples of a progressive picture.
