@@ -50,6 +50,13 @@ func imageRecord(t *testing.T, n int) (arrow.Record, Images) {
 	return l.record(buf, names), want
 }
 
+func TestAnImageThatWasNotCroppedIsItsOwnCanvas(t *testing.T) {
+	meta := imageSchema(Frame{W: 9, H: 8}, nil).Metadata()
+	if v, _ := meta.GetValue("canvas"); v != "9x8" {
+		t.Errorf("canvas is %s, want 9x8", v)
+	}
+}
+
 func TestImages(t *testing.T) {
 	rec, want := imageRecord(t, 11)
 	defer rec.Release()
