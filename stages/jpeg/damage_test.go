@@ -377,3 +377,46 @@ func TestDecodeConfig(t *testing.T) {
 		t.Errorf("no frame: %v", err)
 	}
 }
+
+// Codes that take the most bits there can be, beyond the end of the data, are not read from memory that is not
+// there: what is behind the data is padding.
+func TestLongestCodes(t *testing.T) {
+	// Every bit string from 0 on is a code of 16 bits, of a symbol with 15 value bits and no zeros before.
+	table := func(class byte) []byte {
+		p := append([]byte{class}, make([]byte, 16)...)
+		p[16] = 1
+		value := byte(0x0F)
+		return append(p, value)
+	}
+	for _, blocks := range []int{1, 16, 64} {
+		w := &writer{}
+		w.out = append(w.out, 0xFF, 0xD8)
+		w.segment(0xDB, append([]byte{0}, bytes.Repeat([]byte{1}, 64)...)...)
+		if blocks == 64 {
+			w.segment(0xC0, 8, 0, 32, 0, 32, 4, 1, 0x44, 0, 2, 0x44, 0, 3, 0x44, 0, 4, 0x44, 0)
+		} else {
+			w.segment(0xC0, 8, 0, 32, 0, 32, 1, 1, 0x11, 0)
+		}
+		w.segment(0xC4, table(0)...)
+		w.segment(0xC4, table(0x10)...)
+		if blocks == 64 {
+			w.segment(0xDA, 4, 1, 0, 2, 0, 3, 0, 4, 0, 0, 63, 0)
+		} else {
+			w.segment(0xDA, 1, 1, 0, 0, 63, 0)
+		}
+		w.out = append(w.out, make([]byte, 40)...)
+		for _, l := range levels() {
+			d := Decoder{level: l}
+			m, err := d.Decode(append(w.out, 0xFF, 0xD9), Options{Keep: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m.Damage == nil || m.Damage.MCU != 0 || m.Damage.Reason != "the data end" {
+				t.Errorf("%v: %v", l, m.Damage)
+			}
+			if d.bits.p+8 > len(d.bits.data) {
+				t.Errorf("%v read at %d of %d bytes", l, d.bits.p, len(d.bits.data))
+			}
+		}
+	}
+}

@@ -34,6 +34,9 @@ const (
 // are of the region and the plane. coefs are an even number of blocks; flags are 0 for a block with nothing
 // but DC.
 func (d *Decoder) transform(c *component, blockRow, x0 int, coefs []int16, flags []uint8) {
+	if d.seen != nil {
+		d.seen(c, coefs)
+	}
 	if blockRow < c.window.Min.Y || blockRow >= c.window.Max.Y {
 		return
 	}

@@ -94,6 +94,8 @@ type Decoder struct {
 	flags []uint8    // of each block in it: not 0 if there is more than DC
 
 	out Image
+
+	seen func(c *component, coefs []int16) // for tests: coefficients before they are transformed
 }
 
 // Decode decodes a file. The picture and its planes are valid until the

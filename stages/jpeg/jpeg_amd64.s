@@ -56,6 +56,10 @@ block:
 	MOVQ    16(AX), R8
 	ADDL    (R8), R11
 	MOVL    R11, (R8)
+	MOVL    $0x00000040, R8
+	MOVWLSX R11, R10
+	CMPL    R10, R11
+	JNE     stop
 	MOVQ    40(AX), R10
 	IMULQ   DI, R10
 	SHLQ    $0x07, R10
@@ -139,6 +143,13 @@ symbols:
 done:
 	CMPL    R8, $0x000000f0
 	JCC     long
+	MOVQ    b+0(FP), R10
+	MOVBLZX BL, BX
+	MOVQ    SI, R11
+	SHLQ    $0x03, R11
+	SUBQ    BX, R11
+	CMPQ    R11, 48(R10)
+	JGT     over
 	LEAL    -64(R8), R10
 	CMPL    R10, $0x3f
 	JLS     stop
@@ -148,20 +159,12 @@ done:
 	ANDL    $0x7f, R8
 	MOVB    R8, (R10)
 	ADDQ    $0x38, AX
-	MOVQ    first+8(FP), R8
-	MOVQ    blocks+16(FP), R10
-	IMUL3Q  $0x38, R10, R10
-	ADDQ    R10, R8
-	CMPQ    AX, R8
+	MOVQ    first+8(FP), R10
+	MOVQ    blocks+16(FP), R11
+	IMUL3Q  $0x38, R11, R11
+	ADDQ    R11, R10
+	CMPQ    AX, R10
 	JNE     block
-	MOVQ    b+0(FP), R10
-	MOVBLZX BL, BX
-	MOVQ    SI, R11
-	SHLQ    $0x03, R11
-	SUBQ    BX, R11
-	MOVL    $0x00000040, R8
-	CMPQ    R11, 48(R10)
-	JGT     stop
 	MOVQ    first+8(FP), AX
 	INCQ    DI
 	MOVQ    to+32(FP), R10
@@ -207,6 +210,9 @@ long:
 	CMPL    R8, $0x3f
 	JCS     symbols
 	JMP     done
+
+over:
+	MOVL $0x00000040, R8
 
 stop:
 	MOVQ    b+0(FP), CX

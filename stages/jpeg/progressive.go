@@ -93,7 +93,8 @@ func (d *Decoder) band(from, to int) int {
 	return to
 }
 
-// dcBlock decodes the DC coefficient of a block, or refines it by a bit.
+// dcBlock decodes the DC coefficient of a block, or refines it by a bit. It gives false if the bits are no
+// code or the coefficient does not fit 16 bits.
 func (b *bits) dcBlock(t *table, pred *int32, coef *int16, ah, al uint) bool {
 	if ah > 0 {
 		if b.bit() {
@@ -106,7 +107,7 @@ func (b *bits) dcBlock(t *table, pred *int32, coef *int16, ah, al uint) bool {
 	*pred += extend(b.buf<<s.code(), s.size())
 	*coef = int16(*pred << al)
 	b.skip(s.length())
-	return s.advance() != badCode
+	return s.advance() != badCode && int32(*coef) == *pred<<al
 }
 
 // acBlock decodes a band of a block for the first time. It gives the number of blocks
@@ -132,6 +133,9 @@ func (b *bits) acBlock(t *table, coefs *[64]int16, nonzero *uint64, sc *scan) (e
 			return 0, false
 		}
 		coefs[zigzag[k]&63] = int16(v << sc.al)
+		if int32(coefs[zigzag[k]&63]) != v<<sc.al {
+			return 0, false
+		}
 		if s.size() > 0 {
 			mask |= 1 << k
 		}

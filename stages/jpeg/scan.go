@@ -224,7 +224,7 @@ func (d *Decoder) fail(mcu, end int) {
 		}
 		return
 	}
-	d.note(d.bits.offset(), "the bits are no code or too many coefficients")
+	d.note(d.bits.offset(), "the bits are no code or bring more than a block holds")
 }
 
 // giveUp reports whether damage ends the decoding.

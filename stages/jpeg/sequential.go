@@ -120,9 +120,6 @@ func (d *Decoder) mcus(x, to int) int {
 			return s.x
 		}
 		if s.block++; s.block == len(d.mcu) {
-			if d.bits.over() {
-				return s.x
-			}
 			s.block = 0
 			if s.x++; s.x == to {
 				return to
@@ -139,14 +136,12 @@ func (d *Decoder) mcusGo(x, to int) int {
 				return x
 			}
 		}
-		if d.bits.over() {
-			return x
-		}
 	}
 	return to
 }
 
-// block decodes a block, or the rest of it. It gives false if it is damaged.
+// block decodes a block, or the rest of it. It gives false if it is damaged, or if the data end in it: behind
+// them is padding for one block only.
 func (d *Decoder) block(s stop) bool {
 	m := &d.mcu[s.block]
 	at := m.at + m.step*s.x
@@ -158,7 +153,7 @@ func (d *Decoder) block(s stop) bool {
 		s.k = 0
 	}
 	k := d.bits.sequentialBand(m.ac, coefs, uint32(s.k))
-	if k-badCode < endOfBlock-badCode {
+	if k-badCode < endOfBlock-badCode || d.bits.over() {
 		return false
 	}
 	d.flags[at] = uint8(k) & 127 // not 0: there is more than DC

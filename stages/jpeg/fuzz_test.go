@@ -1,0 +1,118 @@
+package jpeg
+
+import (
+	"bytes"
+	"errors"
+	"image"
+	stdjpeg "image/jpeg"
+	"math/rand/v2"
+	"testing"
+)
+
+func addSeeds(f *testing.F) {
+	for _, data := range small(f) {
+		f.Add(data)
+	}
+	rng := rand.New(rand.NewPCG(11, 11))
+	for _, factors := range [][][2]int{{{1, 1}}, {{2, 2}, {1, 1}, {1, 1}}, {{1, 1}, {1, 1}, {1, 1}}} {
+		s := newSheet(rng, 9, 17, factors...)
+		f.Add(s.file(rng, false, 1, s.baseline(true)...))
+		f.Add(s.file(rng, true, 0, s.script(rng)...))
+	}
+}
+
+// FuzzDecode holds any bytes to: no panic, no read outside of them, an error of a known kind, the same picture on
+// every level of the CPU, and image/jpeg's picture if that has one too.
+func FuzzDecode(f *testing.F) {
+	addSeeds(f)
+	f.Fuzz(func(t *testing.T, data []byte) {
+		opt := Options{MaxPixels: 1 << 18, Keep: true}
+		var damage *Damage
+		var first [][]byte
+		tame := true
+		for i, l := range levels() {
+			d := Decoder{level: l}
+			if i == 0 {
+				d.seen = func(c *component, coefs []int16) { tame = tame && isTame(c, coefs) }
+			}
+			m, err := d.Decode(data, opt)
+			if d.bits.p+8 > len(d.bits.data) && d.bits.p > 0 {
+				t.Fatalf("read at %d of %d bytes", d.bits.p, len(d.bits.data))
+			}
+			if err != nil {
+				if !errors.Is(err, ErrFormat) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrTooLarge) && !errors.As(err, &damage) {
+					t.Fatalf("an error of no kind: %v", err)
+				}
+				return
+			}
+			m.Image()
+			if i == 0 {
+				first = planes(m)
+			}
+			samePlanes(t, planes(m), first)
+			damage = m.Damage
+		}
+		var d Decoder
+		m, err := d.Decode(data, Options{MaxPixels: 1 << 18})
+		if (err == nil) != (damage == nil) {
+			t.Fatalf("kept with damage %v, else %v", damage, err)
+		}
+		if err != nil {
+			return
+		}
+		samePlanes(t, planes(m), first)
+		if c, err := DecodeConfig(data); err != nil || c.Width != m.Width || c.Height != m.Height {
+			t.Fatalf("config %+v, %v", c, err)
+		}
+		// Where the two may differ: coefficients that are no picture's, tables that change between scans, scans
+		// behind the last that counts.
+		scan := bytes.Index(data, []byte{0xFF, 0xDA})
+		if !tame || bytes.Count(data, []byte{0xFF, 0xDA}) != d.scans || bytes.LastIndex(data, []byte{0xFF, 0xDB}) > scan {
+			return
+		}
+		img, err := stdjpeg.Decode(bytes.NewReader(data))
+		if err != nil {
+			return
+		}
+		if y, ok := img.(*image.YCbCr); ok {
+			if ours, ok := m.Image().(*image.YCbCr); ok && ours.SubsampleRatio != y.SubsampleRatio {
+				return // the factors have a common divisor, or no name
+			}
+		}
+		sameAs(t, m.Image(), img)
+	})
+}
+
+// isTame reports whether no block of a picture's kind would be far from these: they stay well within the 16
+// bits of the transform.
+func isTame(c *component, coefs []int16) bool {
+	for at := 0; at < len(coefs); at += 64 {
+		sum := 0
+		for k, v := range coefs[at:][:64] {
+			product := int(v) * int(c.quant[k])
+			sum += max(product, -product)
+		}
+		if sum > 4000 {
+			return false
+		}
+	}
+	return true
+}
+
+// FuzzSheet draws a picture and writes it in two ways, which must decode to the same.
+func FuzzSheet(f *testing.F) {
+	f.Add(uint64(1), uint8(10), uint8(20), uint32(0x221111), uint8(0))
+	f.Add(uint64(2), uint8(64), uint8(1), uint32(0x41), uint8(3))
+	f.Fuzz(func(t *testing.T, seed uint64, w, h uint8, factors uint32, restart uint8) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var fs [][2]int
+		for range []int{1, 3, 3, 4}[seed&3] {
+			fs = append(fs, [2]int{1 + int(factors&3), 1 + int(factors>>4&3)})
+			factors >>= 8
+		}
+		s := newSheet(rng, 1+int(w), 1+int(h), fs...)
+		var d Decoder
+		want := planes(decode(t, &d, s.file(rng, false, int(restart), s.baseline(seed&4 == 0)...)))
+		samePlanes(t, planes(decode(t, &d, s.file(rng, true, int(restart/2), s.script(rng)...))), want)
+	})
+}
