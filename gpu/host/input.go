@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"sync"
 
+	"sluice/gpu/host/simd"
 	"sluice/net"
 )
 
@@ -12,6 +13,7 @@ type input struct {
 	e         *Engine
 	spec      net.InputSpec
 	x, labels *net.Tensor
+	affine    simd.Affine // of the image that is converted now
 
 	batches chan net.ImageBatch
 	loaded  chan error // one for each batch
@@ -160,29 +162,16 @@ func (in *input) convert(b net.ImageBatch) (err error) {
 }
 
 func (in *input) image(x *view, b *net.ImageBatch, n int) {
-	s := &in.spec
-	var mean, shift, scale [3]float32 // in the tensor's order
-	var from [3]int
-	for c := range 3 {
-		from[c] = c
-		if s.BGR {
-			from[c] = 2 - c
-		}
-		mean[c], scale[c] = s.Mean[from[c]], s.Scale[from[c]]
-		if b.Shift != nil {
-			shift[c] = b.Shift[3*n+from[c]]
-		}
+	s, points := &in.spec, simd.PointsOf(in.e.level)
+	var shift [3]float32
+	if b.Shift != nil {
+		copy(shift[:], b.Shift[3*n:])
 	}
+	in.affine.Set(s.Mean, shift, s.Scale, s.BGR)
 	// Rows and columns of padding are zero from the beginning.
 	for h := range s.H {
-		src := b.Pixels[(n*s.H+h)*s.W*3:][:s.W*3]
-		dst := x.line(n, s.Top+h)[s.Left*3:][:s.W*3]
-		for len(src) >= 3 && len(dst) >= 3 {
-			dst[0] = (float32(src[from[0]]) - mean[0] + shift[0]) * scale[0]
-			dst[1] = (float32(src[1]) - mean[1] + shift[1]) * scale[1]
-			dst[2] = (float32(src[from[2]]) - mean[2] + shift[2]) * scale[2]
-			src, dst = src[3:], dst[3:]
-		}
+		src := b.Pixels[(n*s.H+h)*s.W*3:]
+		points.Affine(x.line(n, s.Top+h)[s.Left*3:][:s.W*3], src, &in.affine)
 	}
 }
 

@@ -1,19 +1,46 @@
 package host
 
 import (
-	"math"
-
+	"sluice/gpu/host/simd"
 	"sluice/net"
 )
 
-// lrnJob is local response normalisation. A task is a row of an image.
-//
-// The sum of each window is taken afresh: a running sum would cost less, but
-// leaves the rounding of every channel that passed through in those after it.
+// lrnBlock is about how many floats of a row are normalised at a time, so that
+// they stay in the fastest cache from one loop over them to the next.
+const lrnBlock = 1024
+
+// lrnJob is local response normalisation. A task is a row of an image, taken in
+// blocks of pixels; with groups, each group of channels is a pixel of its own.
 type lrnJob struct {
+	lrnGeometry
 	x, y, scale view
 	keep        bool
-	g           net.LRN
+}
+
+// lrnGeometry is an LRN as the loops of simd take it: for each pixel, the terms
+// of all channels with zeros around for the windows that reach over the border.
+type lrnGeometry struct {
+	points        *simd.Points
+	norm          simd.Norm
+	before, after int // channels of a window around its own
+	block         int // pixels
+}
+
+func (e *Engine) openLRN(x *net.Tensor, g net.LRN) lrnGeometry {
+	c := x.Shape.C / max(g.Groups, 1)
+	// Windows wider than the channels are as wide as matters.
+	before, after := min(g.Size/2, c-1), min(g.Size-1-g.Size/2, c-1)
+	j := lrnGeometry{points: simd.PointsOf(e.level), before: before, after: after}
+	j.norm = simd.Norm{C: c, Size: before + 1 + after, Stride: c + before + after, K: g.K, Alpha: g.Alpha, Beta: g.Beta}
+	j.block = max(1, lrnBlock/j.norm.Stride)
+	return j
+}
+
+// terms gives the buffer for a block's terms, full of zeros.
+func (j *lrnGeometry) terms(w *worker) []float32 {
+	terms := need(&w.buf, j.block*j.norm.Stride)
+	clear(terms)
+	return terms
 }
 
 // LRN normalises across channels.
@@ -22,14 +49,15 @@ func (e *Engine) LRN(y, scale, x *net.Tensor, g net.LRN) {
 		return
 	}
 	j := &e.jobs.lrn
-	j.x, j.y, j.g, j.keep = open(x), open(y), g, scale != nil
+	j.lrnGeometry = e.openLRN(x, g)
+	j.x, j.y, j.keep = open(x), open(y), scale != nil
 	if j.keep {
 		if !e.ready("LRN", scale) || !e.expect("LRN", "scale", scale, net.Map, x.Shape) {
 			return
 		}
 		j.scale = open(scale)
 	}
-	e.reserve(j.x.c, 0)
+	e.reserve(j.block*j.norm.Stride, 0)
 	e.run("LRN", j.x.n*j.x.h, j)
 }
 
@@ -46,25 +74,6 @@ func (e *Engine) lrnFits(op string, g net.LRN, x *net.Tensor, others ...*net.Ten
 	return e.expect(op, "x", x, net.Map, x.Shape)
 }
 
-// around is the window of channel i among n: Size wide, beginning Size/2 before
-// it. mirrored is the channels whose windows hold i.
-func around(i, n, size int) (from, to int) {
-	return max(0, i-size/2), min(n, i-size/2+size)
-}
-
-func mirrored(i, n, size int) (from, to int) {
-	return max(0, i+size/2-size+1), min(n, i+size/2+1)
-}
-
-// power is s^-beta; the paper's 3/4 goes through square roots.
-func power(s, beta float32) float32 {
-	if beta == 0.75 {
-		root := math.Sqrt(float64(s))
-		return float32(1 / (root * math.Sqrt(root)))
-	}
-	return float32(math.Pow(float64(s), -float64(beta)))
-}
-
 func (j *lrnJob) do(w *worker, task int) {
 	n, h := task/j.x.h, task%j.x.h
 	x, y := j.x.line(n, h), j.y.line(n, h)
@@ -73,38 +82,27 @@ func (j *lrnJob) do(w *worker, task int) {
 		scale = j.scale.line(n, h)
 		j.scale.border(n, h)
 	}
-	c := j.x.c / max(j.g.Groups, 1)
-	squares := need(&w.buf, c)
-	for at := 0; at < len(x); at += c {
-		in, out := x[at:at+c], y[at:at+c]
-		for i, v := range in {
-			squares[i] = v * v
-		}
-		for i, v := range in {
-			from, to := around(i, c, j.g.Size)
-			var sum float32
-			for _, q := range squares[from:to] {
-				sum += q
-			}
-			s := j.g.K + float32(j.g.Alpha*sum)
-			if scale != nil {
-				scale[at+i] = s
-			}
-			out[i] = v * power(s, j.g.Beta)
-		}
+	terms := j.terms(w)
+	for step := j.block * j.norm.C; len(x) > 0; {
+		step = min(step, len(x))
+		j.points.Squares(terms[j.before:], x[:step], j.norm)
+		j.points.Norm(y[:step], scale[:min(step, len(scale))], x[:step], terms, j.norm)
+		x, y, scale = x[step:], y[step:], scale[min(step, len(scale)):]
 	}
 	j.y.border(n, h)
 }
 
 // lrnGradJob is the backward pass:
 //
-//	dx_i = dy_i s_i^-beta - 2 alpha beta x_i sum_{j: i in window of j} dy_j y_j / s_j
+//	d_i = dy_i / s_i^beta
+//	dx_i = d_i - 2 alpha beta x_i sum_{j: i in window of j} d_j x_j / s_j
 type lrnGradJob struct {
-	dx, dy, y, x, scale view
-	g                   net.LRN
+	lrnGeometry
+	dx, dy, x, scale view
 }
 
-// LRNGrad computes the gradient of LRN.
+// LRNGrad computes the gradient of LRN. It makes y anew from x and scale, which
+// it reads in any case: less memory to pass over.
 func (e *Engine) LRNGrad(dx, dy, y, x, scale *net.Tensor, g net.LRN) {
 	if dx == nil {
 		return
@@ -113,29 +111,22 @@ func (e *Engine) LRNGrad(dx, dy, y, x, scale *net.Tensor, g net.LRN) {
 		return
 	}
 	j := &e.jobs.lrnGrad
-	j.dx, j.dy, j.y, j.x, j.scale, j.g = open(dx), open(dy), open(y), open(x), open(scale), g
-	e.reserve(j.x.c, 0)
+	j.lrnGeometry = e.openLRN(x, g)
+	j.dx, j.dy, j.x, j.scale = open(dx), open(dy), open(x), open(scale)
+	e.reserve(j.block*j.norm.Stride, j.block*j.norm.C)
 	e.run("LRNGrad", j.x.n*j.x.h, j)
 }
 
 func (j *lrnGradJob) do(w *worker, task int) {
 	n, h := task/j.x.h, task%j.x.h
-	dx, dy, y, x, scale := j.dx.line(n, h), j.dy.line(n, h), j.y.line(n, h), j.x.line(n, h), j.scale.line(n, h)
-	c := j.x.c / max(j.g.Groups, 1)
-	ratio := need(&w.buf, c)
-	factor := 2 * j.g.Alpha * j.g.Beta
-	for at := 0; at < len(x); at += c {
-		for i := range ratio {
-			ratio[i] = dy[at+i] * y[at+i] / scale[at+i]
-		}
-		for i := range ratio {
-			from, to := mirrored(i, c, j.g.Size)
-			var sum float32
-			for _, r := range ratio[from:to] {
-				sum += r
-			}
-			dx[at+i] = float32(dy[at+i]*power(scale[at+i], j.g.Beta)) - float32(float32(factor*x[at+i])*sum)
-		}
+	dx, dy, x, scale := j.dx.line(n, h), j.dy.line(n, h), j.x.line(n, h), j.scale.line(n, h)
+	terms, d := j.terms(w), need(&w.alt, j.block*j.norm.C)
+	for step := len(d); len(x) > 0; {
+		step = min(step, len(x))
+		// The channels whose windows hold i are those of a window turned around.
+		j.points.Ratios(terms[j.after:], d[:step], dy[:step], x[:step], scale[:step], j.norm)
+		j.points.NormGrad(dx[:step], d[:step], x[:step], terms, j.norm)
+		dx, dy, x, scale = dx[step:], dy[step:], x[step:], scale[step:]
 	}
 	j.dx.border(n, h)
 }

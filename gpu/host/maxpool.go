@@ -1,15 +1,19 @@
 package host
 
-import "sluice/net"
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
 
 // maxWindow bounds a pooling window, whose places are kept in 16 bits.
 const maxWindow = 256
 
 // poolJob is the forward pass. A task is a row of outputs of an image.
 type poolJob struct {
-	x, y view
-	arg  []uint16 // places within the window, row*Size+column; nil if not wanted
-	g    net.Pool
+	points *simd.Points
+	x, y   view
+	arg    []uint16 // places within the window, row*Size+column; nil if not wanted
+	g      net.Pool
 }
 
 // MaxPool takes the greatest element of each window.
@@ -18,6 +22,7 @@ func (e *Engine) MaxPool(y, arg, x *net.Tensor, g net.Pool) {
 		return
 	}
 	j := &e.jobs.pool
+	j.points = simd.PointsOf(e.level)
 	j.x, j.y, j.g, j.arg = open(x), open(y), g, nil
 	if arg != nil {
 		if !e.ready("MaxPool", arg) || !e.expect("MaxPool", "arg", arg, net.Index, y.Shape) {
@@ -62,48 +67,34 @@ func span(at, n int, g *net.Pool) (first, from, to int) {
 
 func (j *poolJob) do(_ *worker, task int) {
 	n, oh := task/j.y.h, task%j.y.h
-	out := j.y.line(n, oh)
 	c := j.y.c
+	out := j.y.line(n, oh)
+	var arg []uint16
+	if j.arg != nil {
+		arg = j.arg[task*len(out):][:len(out)]
+	}
 	h0, top, bottom := span(oh, j.x.h, &j.g)
-	for ow := range j.y.w {
+	x := j.x.f[j.x.origin+n*j.x.image+top*j.x.row:]
+	w := simd.Windows{C: c, Pixel: c, Rows: bottom - top, Row: j.x.row, Step: j.g.Stride * c, Size: j.g.Size}
+	for ow := 0; ow < j.y.w; ow += w.N {
 		w0, left, right := span(ow, j.x.w, &j.g)
-		y := out[ow*c:][:c]
-		copy(y, j.x.line(n, top)[left*c:])
-		var arg []uint16
-		if j.arg != nil {
-			arg = j.arg[(task*j.y.w+ow)*c:][:c]
-			place := uint16((top-h0)*j.g.Size + left - w0)
-			for i := range arg {
-				arg[i] = place
+		w.Cols, w.Place = right-left, (top-h0)*j.g.Size+left-w0
+		// Those after it that the border cuts no more and no less.
+		for w.N = 1; ow+w.N < j.y.w; w.N++ {
+			if from, l, r := span(ow+w.N, j.x.w, &j.g); l-from != left-w0 || r-l != w.Cols {
+				break
 			}
 		}
-		for h := top; h < bottom; h++ {
-			line := j.x.line(n, h)
-			for w := left; w < right; w++ {
-				x := line[w*c:][:c]
-				if arg == nil {
-					for i, v := range x {
-						if best := y[i]; v > best || v != v && best == best {
-							y[i] = v
-						}
-					}
-					continue
-				}
-				place := uint16((h-h0)*j.g.Size + w - w0)
-				arg := arg[:len(x)]
-				for i, v := range x {
-					if best := y[i]; v > best || v != v && best == best {
-						y[i], arg[i] = v, place
-					}
-				}
-			}
-		}
+		at := ow * c
+		j.points.Pool(out[at:], arg[min(at, len(arg)):], x[left*c:], w)
 	}
 	j.y.border(n, oh)
 }
 
-// poolGradJob is the backward pass. A task is an image, since windows overlap.
+// poolGradJob is the backward pass. A task is a row of dx: each of its pixels is
+// the sum over the windows that hold it, so that windows may overlap.
 type poolGradJob struct {
+	points *simd.Points
 	dx, dy view
 	arg    []uint16
 	g      net.Pool
@@ -119,28 +110,52 @@ func (e *Engine) MaxPoolGrad(dx, dy, arg *net.Tensor, g net.Pool) {
 		return
 	}
 	j := &e.jobs.poolGrad
+	j.points = simd.PointsOf(e.level)
 	j.dx, j.dy, j.g, j.arg = open(dx), open(dy), g, arg.Mem.(*memory).idx
-	e.run("MaxPoolGrad", j.dx.n, j)
+	e.run("MaxPoolGrad", j.dx.n*j.dx.h, j)
 }
 
-func (j *poolGradJob) do(_ *worker, n int) {
-	c := j.dx.c
-	for h := range j.dx.h {
-		clear(j.dx.line(n, h))
+// holders is the windows that hold place i of what has out of them: count from
+// first on, and where i is in the first.
+func holders(i, out int, g *net.Pool) (first, count, place int) {
+	i += g.Pad
+	if i >= g.Size {
+		first = (i-g.Size)/g.Stride + 1
 	}
-	j.dx.borders(n)
-	arg := j.arg[n*j.dy.h*j.dy.w*c:]
-	image := j.dx.f[n*j.dx.image:]
-	for oh := range j.dy.h {
-		dy := j.dy.line(n, oh)
-		h0, _, _ := span(oh, j.dx.h, &j.g)
-		for ow := range j.dy.w {
-			w0, _, _ := span(ow, j.dx.w, &j.g)
-			places := arg[(oh*j.dy.w+ow)*c:][:c]
-			for i, v := range dy[ow*c:][:c] {
-				p := int(places[i])
-				image[j.dx.origin+(h0+p/j.g.Size)*j.dx.row+(w0+p%j.g.Size)*c+i] += v
+	count = max(0, min(out-1, i/g.Stride)-first+1)
+	return first, count, i - first*g.Stride
+}
+
+func (j *poolGradJob) do(_ *worker, task int) {
+	n, h := task/j.dx.h, task%j.dx.h
+	c := j.dx.c
+	out := j.dx.line(n, h)
+	j.dx.border(n, h)
+	oh, rows, top := holders(h, j.dy.h, &j.g)
+	if rows == 0 {
+		clear(out)
+		return
+	}
+	line := j.dy.w * c
+	dy, arg := j.dy.f[j.dy.origin+n*j.dy.image+oh*j.dy.row:], j.arg[(n*j.dy.h+oh)*line:]
+	w := simd.Windows{C: c, Pixel: c, Rows: rows, Row: j.dy.row, RowArg: line, Step: j.g.Stride * c, Stride: j.g.Stride, Size: j.g.Size}
+	// Pixels a stride apart are held alike, by windows one further.
+	for phase := range min(j.g.Stride, j.dx.w) {
+		for at := phase; at < j.dx.w; at += w.N * j.g.Stride {
+			ow, cols, left := holders(at, j.dy.w, &j.g)
+			for w.N = 1; at+w.N*j.g.Stride < j.dx.w; w.N++ {
+				if _, cs, l := holders(at+w.N*j.g.Stride, j.dy.w, &j.g); cs != cols || l != left {
+					break
+				}
 			}
+			if cols == 0 {
+				for i := range w.N {
+					clear(out[(at+i*j.g.Stride)*c:][:c])
+				}
+				continue
+			}
+			w.Cols, w.Place = cols, top*j.g.Size+left
+			j.points.PoolGrad(out[at*c:], dy[ow*c:], arg[ow*c:], w)
 		}
 	}
 }

@@ -1,9 +1,13 @@
 package host
 
-import "sluice/net"
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
 
 // pointsJob is y = a, or y = a + b. A task is a row of an image.
 type pointsJob struct {
+	points  *simd.Points
 	y, a, b view
 	add     bool
 }
@@ -34,6 +38,7 @@ func (e *Engine) Add(y, a, b *net.Tensor) {
 		return
 	}
 	j := &e.jobs.points
+	j.points = simd.PointsOf(e.level)
 	j.y, j.a, j.b, j.add = open(y), open(a), open(b), true
 	e.run("Add", j.y.n*j.y.h, j)
 }
@@ -44,10 +49,7 @@ func (j *pointsJob) do(_ *worker, task int) {
 	if !j.add {
 		copy(y, a)
 	} else {
-		b := j.b.line(n, h)
-		for i := range y {
-			y[i] = a[i] + b[i]
-		}
+		j.points.Add(y, a, j.b.line(n, h))
 	}
 	j.y.border(n, h)
 }

@@ -1,17 +1,16 @@
 package host
 
-import "sluice/net"
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
 
 // sgdBlock is the numbers of a task.
 const sgdBlock = 1 << 16
 
-// tiny is the smallest normal float32. Momentum that nothing feeds shrinks into
-// the numbers below and, rounding up, stays there; some processors are a hundred
-// times slower on those, so they become zero.
-const tiny = 0x1p-126
-
 // sgdJob is one update of one parameter. A task is sgdBlock numbers.
 type sgdJob struct {
+	points              *simd.Points
 	w, v, dw            []float32
 	momentum, decay, lr float32 // decay times lr
 }
@@ -26,6 +25,7 @@ func (e *Engine) SGD(w, v, dw *net.Tensor, s net.SGD) {
 		return
 	}
 	j := &e.jobs.sgd
+	j.points = simd.PointsOf(e.level)
 	j.w, j.v, j.dw = w.Mem.(*memory).f, v.Mem.(*memory).f, dw.Mem.(*memory).f
 	j.momentum, j.decay, j.lr = s.Momentum, s.Decay*s.LR, s.LR
 	e.run("SGD", (len(j.w)+sgdBlock-1)/sgdBlock, j)
@@ -34,12 +34,5 @@ func (e *Engine) SGD(w, v, dw *net.Tensor, s net.SGD) {
 func (j *sgdJob) do(_ *worker, task int) {
 	from := task * sgdBlock
 	w := j.w[from:min(from+sgdBlock, len(j.w))]
-	vs, dw := j.v[from:][:len(w)], j.dw[from:][:len(w)]
-	for i, x := range w {
-		v := float32(float32(j.momentum*vs[i])-float32(j.decay*x)) - float32(j.lr*dw[i])
-		if v < tiny && v > -tiny {
-			v = 0
-		}
-		vs[i], w[i] = v, x+v
-	}
+	j.points.SGD(w, j.v[from:], j.dw[from:], j.momentum, j.decay, j.lr)
 }

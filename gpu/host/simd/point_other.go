@@ -1,0 +1,6 @@
+//go:build noasm || !amd64
+
+package simd
+
+// PointsOf gives the loops of a level.
+func PointsOf(Level) *Points { return &genericPoints }
