@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"image"
+	"math"
 )
 
 const (
@@ -96,33 +97,55 @@ type component struct {
 	mcuCols, mcuRows int   // blocks in an MCU
 }
 
+// header is what a file says outside its entropy-coded data and Huffman tables.
+type header struct {
+	data      []byte // the file
+	pos       int    // next byte to look at
+	maxPixels int64
+
+	frame          frame
+	hasFrame       bool
+	restart        int // MCUs in a restart interval, 0: no restarts
+	jfif           bool
+	adobe          bool
+	adobeTransform byte // 0: none, 1: YCbCr, 2: YCCK
+
+	quant    [4][64]uint16 // natural order
+	quantSet [4]bool
+}
+
+// reset begins with another file. The planes keep their memory.
+func (h *header) reset(data []byte, maxPixels int64) {
+	*h = header{data: data, maxPixels: maxPixels, frame: h.frame}
+}
+
 // start checks the first marker.
-func (d *Decoder) start() error {
-	if len(d.data) < 2 || d.data[0] != 0xFF || d.data[1] != markerSOI {
+func (h *header) start() error {
+	if len(h.data) < 2 || h.data[0] != 0xFF || h.data[1] != markerSOI {
 		return formatError("it does not begin with ff d8")
 	}
-	d.pos = 2
+	h.pos = 2
 	return nil
 }
 
 // marker finds the next marker and goes behind it. Bytes before it that are no
 // marker are passed over, as every decoder does, and so are markers without a meaning here.
-func (d *Decoder) marker() (byte, error) {
+func (h *header) marker() (byte, error) {
 	for {
-		i := bytes.IndexByte(d.data[d.pos:], 0xFF)
+		i := bytes.IndexByte(h.data[h.pos:], 0xFF)
 		if i < 0 {
-			d.pos = len(d.data)
+			h.pos = len(h.data)
 			return 0, formatError("it ends without an EOI marker")
 		}
-		d.pos += i
-		for d.pos < len(d.data) && d.data[d.pos] == 0xFF {
-			d.pos++ // any number of them may fill
+		h.pos += i
+		for h.pos < len(h.data) && h.data[h.pos] == 0xFF {
+			h.pos++ // any number of them may fill
 		}
-		if d.pos == len(d.data) {
+		if h.pos == len(h.data) {
 			return 0, formatError("it ends without an EOI marker")
 		}
-		code := d.data[d.pos]
-		d.pos++
+		code := h.data[h.pos]
+		h.pos++
 		switch {
 		case code == 0, code == markerTEM, code >= markerRST0 && code <= markerSOI:
 		default:
@@ -132,54 +155,52 @@ func (d *Decoder) marker() (byte, error) {
 }
 
 // payload is the bytes of the marker segment at pos, which it goes behind.
-func (d *Decoder) payload() ([]byte, error) {
-	rest := d.data[d.pos:]
+func (h *header) payload() ([]byte, error) {
+	rest := h.data[h.pos:]
 	if len(rest) < 2 {
-		return nil, formatError("it ends in a marker segment, at byte %d", len(d.data))
+		return nil, formatError("it ends in a marker segment, at byte %d", len(h.data))
 	}
 	n := int(rest[0])<<8 | int(rest[1])
 	if n < 2 {
-		return nil, formatError("the marker segment at byte %d has a length of %d", d.pos, n)
+		return nil, formatError("the marker segment at byte %d has a length of %d", h.pos, n)
 	}
 	if n > len(rest) {
-		return nil, formatError("it ends in the marker segment of %d bytes at byte %d", n, d.pos)
+		return nil, formatError("it ends in the marker segment of %d bytes at byte %d", n, h.pos)
 	}
-	d.pos += n
+	h.pos += n
 	return rest[2:n], nil
 }
 
-// segment reads a marker segment other than SOS.
-func (d *Decoder) segment(code byte) error {
+// segment reads a marker segment other than DHT and SOS.
+func (h *header) segment(code byte) error {
 	if name, ok := refused[code]; ok {
 		return unsupported("%s", name)
 	}
-	p, err := d.payload()
+	p, err := h.payload()
 	if err != nil {
 		return err
 	}
 	switch code {
 	case markerSOF0, markerSOF1, markerSOF2:
-		return d.startFrame(p, code == markerSOF2)
-	case markerDHT:
-		return d.huffmanTables(p)
+		return h.startFrame(p, code == markerSOF2)
 	case markerDQT:
-		return d.quantTables(p)
+		return h.quantTables(p)
 	case markerDRI:
 		if len(p) != 2 {
 			return formatError("the restart interval (DRI) has %d bytes instead of 2", len(p))
 		}
-		d.restart = int(p[0])<<8 | int(p[1])
+		h.restart = int(p[0])<<8 | int(p[1])
 	case markerAPP0:
-		d.jfif = d.jfif || bytes.HasPrefix(p, []byte("JFIF\x00"))
+		h.jfif = h.jfif || bytes.HasPrefix(p, []byte("JFIF\x00"))
 	case markerAPP14:
 		if len(p) >= 12 && bytes.HasPrefix(p, []byte("Adobe")) {
-			d.adobe, d.adobeTransform = true, p[11]
+			h.adobe, h.adobeTransform = true, p[11]
 		}
 	}
 	return nil // others, such as comments and EXIF, say nothing about samples
 }
 
-func (d *Decoder) quantTables(p []byte) error {
+func (h *header) quantTables(p []byte) error {
 	for len(p) > 0 {
 		precision, id := p[0]>>4, p[0]&15
 		if precision > 1 || id > 3 {
@@ -190,7 +211,7 @@ func (d *Decoder) quantTables(p []byte) error {
 		if len(p) < size {
 			return formatError("a quantisation table is cut short")
 		}
-		t := &d.quant[id]
+		t := &h.quant[id]
 		for k, natural := range zigzag {
 			if precision == 0 {
 				t[natural] = uint16(p[k])
@@ -198,34 +219,15 @@ func (d *Decoder) quantTables(p []byte) error {
 				t[natural] = uint16(p[2*k])<<8 | uint16(p[2*k+1])
 			}
 		}
-		d.quantSet[id] = true
+		h.quantSet[id] = true
 		p = p[size:]
 	}
 	return nil
 }
 
-func (d *Decoder) huffmanTables(p []byte) error {
-	for len(p) > 0 {
-		class, id := p[0]>>4, p[0]&15
-		if class > 1 || id > 3 {
-			return formatError("a Huffman table begins with %#02x", p[0])
-		}
-		t := &d.dc[id]
-		if class == 1 {
-			t = &d.ac[id]
-		}
-		n, err := t.build(p[1:], class == 0)
-		if err != nil {
-			return err
-		}
-		p = p[1+n:]
-	}
-	return nil
-}
-
 // startFrame reads SOF. Nothing is allocated before what it says is checked.
-func (d *Decoder) startFrame(p []byte, progressive bool) error {
-	if d.hasFrame {
+func (h *header) startFrame(p []byte, progressive bool) error {
+	if h.hasFrame {
 		return formatError("it has two frames")
 	}
 	if len(p) < 6 || len(p) != 6+3*int(p[5]) {
@@ -237,7 +239,7 @@ func (d *Decoder) startFrame(p []byte, progressive bool) error {
 		}
 		return formatError("%d bits a sample", p[0])
 	}
-	f := &d.frame
+	f := &h.frame
 	f.height, f.width = int(p[1])<<8|int(p[2]), int(p[3])<<8|int(p[4])
 	n := int(p[5])
 	if f.width == 0 {
@@ -249,12 +251,8 @@ func (d *Decoder) startFrame(p []byte, progressive bool) error {
 	if n != 1 && n != 3 && n != 4 {
 		return unsupported("%d components", n)
 	}
-	limit := d.opt.MaxPixels
-	if limit == 0 {
-		limit = DefaultMaxPixels
-	}
-	if pixels := int64(f.width) * int64(f.height); pixels > limit {
-		return fmt.Errorf("%w: %d x %d are more than %d", ErrTooLarge, f.width, f.height, limit)
+	if pixels := int64(f.width) * int64(f.height); pixels > h.maxPixels {
+		return fmt.Errorf("%w: %d x %d are more than %d", ErrTooLarge, f.width, f.height, h.maxPixels)
 	}
 	f.progressive, f.hMax, f.vMax = progressive, 1, 1
 	f.comps = f.store[:n]
@@ -287,40 +285,41 @@ func (d *Decoder) startFrame(p []byte, progressive bool) error {
 			c.bitsLeft[k] = -1
 		}
 	}
-	d.hasFrame = true
+	h.hasFrame = true
 	return nil
 }
 
 // believable holds the size that the header claims against the bytes that are left: a
 // block takes at least one bit for DC and, if all coefficients are in one scan, one for the end of block.
-// It spares the memory for a picture that cannot be there.
-func (d *Decoder) believable() bool {
+// It spares the memory for a picture that cannot be there; one that is damaged may have lost most of its bytes,
+// but not all but a part in share.
+func (h *header) believable(share int64) bool {
 	blocks := int64(0)
-	for i := range d.frame.comps {
-		c := &d.frame.comps[i]
+	for i := range h.frame.comps {
+		c := &h.frame.comps[i]
 		blocks += int64(c.cols) * int64(c.rows)
 	}
 	perByte := int64(4)
-	if d.frame.progressive {
+	if h.frame.progressive {
 		perByte = 8
 	}
-	return blocks/perByte <= int64(len(d.data)-d.pos)
+	return blocks/perByte/share <= int64(len(h.data)-h.pos)
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 // model decides the colours of the frame as libjpeg does.
-func (d *Decoder) model() Model {
-	c := d.frame.comps
+func (h *header) model() Model {
+	c := h.frame.comps
 	switch len(c) {
 	case 1:
 		return Gray
 	case 3:
 		switch {
-		case d.jfif:
+		case h.jfif:
 			return YCbCr
-		case d.adobe:
-			if d.adobeTransform == 0 {
+		case h.adobe:
+			if h.adobeTransform == 0 {
 				return RGB
 			}
 			return YCbCr
@@ -329,7 +328,7 @@ func (d *Decoder) model() Model {
 		}
 		return YCbCr
 	}
-	if d.adobe && d.adobeTransform != 0 {
+	if h.adobe && h.adobeTransform != 0 {
 		return YCCK
 	}
 	return CMYK
@@ -346,28 +345,28 @@ type Config struct {
 // DecodeConfig reads the headers of a file, up to its first scan. Its errors are
 // those of Decode.
 func DecodeConfig(data []byte) (Config, error) {
-	d := Decoder{opt: Options{MaxPixels: 1 << 32}, data: data}
-	if err := d.start(); err != nil {
+	h := header{data: data, maxPixels: math.MaxInt64}
+	if err := h.start(); err != nil {
 		return Config{}, err
 	}
 	for {
-		code, err := d.marker()
-		if err != nil && !d.hasFrame {
+		code, err := h.marker()
+		if err != nil && !h.hasFrame {
 			return Config{}, err
 		}
 		if err != nil || code == markerSOS || code == markerEOI {
 			break
 		}
-		if err := d.segment(code); err != nil {
+		if err := h.segment(code); err != nil {
 			return Config{}, err
 		}
 	}
-	if !d.hasFrame {
+	if !h.hasFrame {
 		return Config{}, formatError("it has no frame header")
 	}
-	c := Config{Width: d.frame.width, Height: d.frame.height, Model: d.model(), Progressive: d.frame.progressive}
-	for i := range d.frame.comps {
-		c.Sampling = append(c.Sampling, image.Pt(d.frame.comps[i].h, d.frame.comps[i].v))
+	c := Config{Width: h.frame.width, Height: h.frame.height, Model: h.model(), Progressive: h.frame.progressive}
+	for i := range h.frame.comps {
+		c.Sampling = append(c.Sampling, image.Pt(h.frame.comps[i].h, h.frame.comps[i].v))
 	}
 	return c, nil
 }

@@ -160,3 +160,27 @@ func (t *table) next(buf uint64) symbol {
 	}
 	return s
 }
+
+// huffmanTables reads a DHT segment.
+func (d *Decoder) huffmanTables() error {
+	p, err := d.payload()
+	if err != nil {
+		return err
+	}
+	for len(p) > 0 {
+		class, id := p[0]>>4, p[0]&15
+		if class > 1 || id > 3 {
+			return formatError("a Huffman table begins with %#02x", p[0])
+		}
+		t := &d.dc[id]
+		if class == 1 {
+			t = &d.ac[id]
+		}
+		n, err := t.build(p[1:], class == 0)
+		if err != nil {
+			return err
+		}
+		p = p[1+n:]
+	}
+	return nil
+}

@@ -68,19 +68,8 @@ type Decoder struct {
 	opt   Options
 	level level // of CPU; levelUnset until first used
 
-	data []byte // the file
-	pos  int    // next byte to look at
-
-	frame          frame
-	hasFrame       bool
-	restart        int // MCUs in a restart interval, 0: no restarts
-	jfif           bool
-	adobe          bool
-	adobeTransform byte // 0: none, 1: YCbCr, 2: YCCK
-
-	quant    [4][64]uint16 // natural order
-	quantSet [4]bool
-	dc, ac   [4]table
+	header
+	dc, ac [4]table
 
 	bits    bits
 	scan    scan
@@ -128,9 +117,11 @@ func (d *Decoder) begin(data []byte, opt Options) {
 	if d.level == levelUnset {
 		d.level = chosen
 	}
-	d.opt, d.data, d.pos = opt, data, 0
-	d.hasFrame, d.restart, d.jfif, d.adobe, d.adobeTransform = false, 0, false, false, 0
-	d.quantSet = [4]bool{}
+	if opt.MaxPixels == 0 {
+		opt.MaxPixels = DefaultMaxPixels
+	}
+	d.opt = opt
+	d.reset(data, opt.MaxPixels)
 	for i := range d.dc {
 		d.dc[i].set, d.ac[i].set = false, false
 	}
@@ -151,6 +142,10 @@ func (d *Decoder) decode() error {
 		switch code {
 		case markerEOI:
 			return d.ended(nil)
+		case markerDHT:
+			if err := d.huffmanTables(); err != nil {
+				return err
+			}
 		case markerSOS:
 			if err := d.startScan(); err != nil {
 				return err

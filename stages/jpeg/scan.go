@@ -27,8 +27,11 @@ func (d *Decoder) startScan() error {
 	if d.scans == maxScans {
 		return unsupported("more than %d scans", maxScans)
 	}
-	if d.scans == 0 && !d.opt.Keep && !d.believable() {
-		d.scans, d.scan = 1, scan{}
+	share := int64(1)
+	if d.opt.Keep {
+		share = 16
+	}
+	if d.scans == 0 && !d.believable(share) {
 		d.note(len(d.data), "the data end")
 		return d.damage
 	}
