@@ -67,6 +67,9 @@ type layerRun struct {
 // A network for inference (train false) has no Backward and no Update. When ctx
 // ends first, its cause is the error.
 func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
+	if train && p.kept != nil {
+		return nil, errors.New("a part of a network cannot be trained")
+	}
 	t := p.tensors(train)
 	all, err := e.Alloc(t.specs)
 	if err != nil {
@@ -195,6 +198,9 @@ func (n *Network) Update(s SGD) {
 // loaded that have a label.
 func (n *Network) Stats() (Stats, error) {
 	l := &n.layers[len(n.layers)-1]
+	if !l.loss {
+		return Stats{}, errors.New("this part of the network has no loss")
+	}
 	for i, saved := range l.saved[:2] {
 		n.rows[i] = resized(n.rows[i], saved.Shape.Len())
 		n.engine.Download(n.rows[i], saved)
@@ -315,6 +321,8 @@ func (n *Network) Load(tensors []NamedTensor) error {
 		switch {
 		case !ok && k.role == RoleMomentum && !n.train:
 			// Inference has no use for it.
+		case !ok && n.plan.left[t.Name]:
+			// Of a layer that this part of the network leaves out.
 		case !ok:
 			errs = append(errs, fmt.Errorf("unknown tensor %q (%s)", t.Name, k.role))
 		case given[k]:
@@ -339,9 +347,11 @@ func (n *Network) Load(tensors []NamedTensor) error {
 		return err
 	}
 	for _, t := range tensors {
-		if t.Role != RoleMomentum {
+		switch {
+		case n.plan.left[t.Name]:
+		case t.Role != RoleMomentum:
 			n.engine.Upload(want[key{t.Name, RoleWeight}].w, t.Data)
-		} else if n.train {
+		case n.train:
 			n.engine.Upload(want[key{t.Name, RoleMomentum}].v, t.Data)
 		}
 	}

@@ -14,6 +14,10 @@ type NetPlan struct {
 	Layers  []LayerPlan // in the order they run; the loss is last
 	Params  int         // trained numbers
 	MACs    int64       // multiply-adds of one Forward of one image
+
+	// Of a part of a network (Until), nil otherwise: layers whose outputs stay, and
+	// parameters of those that it leaves out.
+	kept, left map[string]bool
 }
 
 // LayerPlan is one layer of a NetPlan.
@@ -237,7 +241,7 @@ func (p *NetPlan) tensors(train bool) *tensors {
 			}
 		}
 		_, isLoss := l.Layer.(Loss)
-		if isLoss {
+		if isLoss || p.kept[l.Name] {
 			to = forever
 		}
 		lt := &t.layers[i]
