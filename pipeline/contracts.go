@@ -12,6 +12,10 @@ import (
 // counting it as an error. The next sample of the epoch's order takes its place.
 var ErrSkip = errors.New("skip this sample")
 
+// ErrResume is in the error of a run that cannot be resumed: there is nothing to
+// go on from, or the configuration is another one.
+var ErrResume = errors.New("cannot resume")
+
 // A Source is a dataset with random access. Read is called concurrently, and
 // must fill Name and Label and either Bytes (append to s.Bytes[:0] to reuse its
 // memory) or an image (SetImage).
@@ -87,6 +91,13 @@ type (
 		Flush(ctx context.Context, emit Emit) error
 	}
 
+	// Finisher is a sink that wants to know of a run that has not failed: it is
+	// called once after the last batch, before Close. A sink that only Close tells
+	// of the end does not know whether more was to come.
+	Finisher interface {
+		Finish(ctx context.Context) error
+	}
+
 	// Holder says how many batches a batch stage may hold beyond the call that
 	// brings them; the pool is made that much larger.
 	Holder interface{ Holds() int }
@@ -107,6 +118,20 @@ type (
 	// Preparer is a batch stage or sink called once before the first batch.
 	Preparer interface {
 		Prepare(ctx context.Context, env *Env) error
+	}
+
+	// Resumer is a batch stage or sink that can say where a run goes on. On a run
+	// that is resumed (Env.Resume) it is called once, on the goroutine of its other
+	// methods, after every Plan and before any Prepare. Prepare then finds the place
+	// in Env.Start and Env.StartStep: the first batch to come is the one after it,
+	// and what came later in the interrupted run comes again. Start is that of the
+	// last batch whose results are safe; an epoch that is done with, its validation
+	// too, is Cursor{Epoch: next}. Step is how many batches that makes over the
+	// whole run. Nothing may be changed on disk, for all who are asked must say the
+	// same place, or the run is refused. An error that wraps ErrResume says that
+	// there is nothing to go on from.
+	Resumer interface {
+		Resume(ctx context.Context, env *Env) (start Cursor, step int, err error)
 	}
 
 	// PoolMemory is a batch stage that offers the memory of batch buffers (pinned
@@ -156,11 +181,29 @@ type Env struct {
 	Frame         Frame    // size of every image in a batch
 	Samples       int      // Len of the source
 	BatchSize     int
+	Shuffle       bool // every epoch has an order of its own
 	DropLast      bool
 	StepsPerEpoch int // whole batches, plus the short one if it is kept
 	Epochs        int // set after all plans are known (0 during Plan)
 	Workers       int
 	Threads       int // for compute; 0 means all cores
+
+	// Preprocessing is the resolved sample stages as a YAML list: what becomes of
+	// an image before it is batched. ValidationPreprocessing is that of the
+	// validation line; empty without one.
+	Preprocessing, ValidationPreprocessing string
+
+	// Resume says that this run goes on with an earlier one of the same run folder:
+	// who keeps results there continues them from Start, and does not begin anew.
+	// Force lets it go on though the configuration differs in what changes the numbers.
+	Resume, Force bool
+	// Start is where the run begins in the order of the epochs, and StartStep how
+	// many batches lie before: zero, or what the Resumers said.
+	Start     Cursor
+	StartStep int
+	// Warn tells the user what is no error and no metric, in one sentence. It may
+	// be called from any goroutine, and is never nil in Resume and Prepare.
+	Warn func(text string)
 
 	// Accepts reports whether any sink takes batches of this kind.
 	Accepts func(Kind) bool

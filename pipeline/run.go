@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"sync"
 
@@ -167,6 +168,9 @@ func (r *run) prepare(ctx context.Context) error {
 			return false
 		}
 	}
+	if env.Warn == nil {
+		env.Warn = func(text string) { log.Print(text) }
+	}
 	if r.classes = env.Classes; r.classes == nil {
 		if c, ok := l.Source.(Classer); ok {
 			if err := guard(l.SourceName, func() error { r.classes = c.Classes(); return nil }); err != nil {
@@ -178,6 +182,21 @@ func (r *run) prepare(ctx context.Context) error {
 		if err := os.MkdirAll(env.RunDir, 0o777); err != nil {
 			return fmt.Errorf("the run folder: %w", err)
 		}
+	}
+
+	env.Start, env.StartStep = l.Start, l.StartStep
+	if env.Resume {
+		start, step, err := r.resume(ctx, &env)
+		if err != nil {
+			return err
+		}
+		resumed := *l // the caller's line stays as it is
+		resumed.Start, resumed.StartStep = start, step
+		if err := resumed.check(); err != nil {
+			return fmt.Errorf("%w: %w", ErrResume, err)
+		}
+		env.Start, env.StartStep = start, step
+		l, r.line = &resumed, &resumed
 	}
 
 	buffers := 2 // one is filled while the other is worked on
@@ -218,6 +237,41 @@ func (r *run) prepare(ctx context.Context) error {
 	var err error
 	r.pool, err = r.newPool(r.mem, buffers, newLayout(l.Frame, l.BatchSize, r.classes).size)
 	return err
+}
+
+// resume asks everybody who knows where the run goes on.
+func (r *run) resume(ctx context.Context, env *Env) (start Cursor, step int, err error) {
+	who := "" // said so first
+	ask := func(p *place, name string, v any) {
+		resumer, ok := v.(Resumer)
+		if !ok || err != nil {
+			return
+		}
+		own := *env
+		var at Cursor
+		var n int
+		p.do(func() {
+			err = guard(name, func() (err error) { at, n, err = resumer.Resume(ctx, &own); return err })
+		})
+		switch {
+		case err != nil:
+		case who == "":
+			who, start, step = name, at, n
+		case at != start || n != step:
+			err = fmt.Errorf("%w: %s goes on at epoch %d, position %d, step %d, and %s at epoch %d, position %d, step %d: run it anew",
+				ErrResume, who, start.Epoch, start.Pos, step, name, at.Epoch, at.Pos, n)
+		}
+	}
+	for i, s := range r.line.Stages {
+		ask(r.stages[i], s.Name, s.Stage)
+	}
+	for _, s := range r.line.Sinks {
+		ask(r.sinks, s.Name, s.Sink)
+	}
+	if err == nil && who == "" {
+		err = fmt.Errorf("%w: no stage and no sink of this run keeps where it was", ErrResume)
+	}
+	return start, step, err
 }
 
 func (r *run) newPool(mem memory.Allocator, n, size int) (p *pool, err error) {
@@ -273,8 +327,11 @@ func (r *run) sinkLoop() error {
 	p := r.sinks
 	for {
 		b, err := receive(p.ctx, p.in)
-		if b == nil {
+		if err != nil {
 			return err
+		}
+		if b == nil {
+			return underCause(p.ctx, r.finishSinks(p.ctx))
 		}
 		err = r.write(p.ctx, b)
 		b.Record.Release()
@@ -296,6 +353,19 @@ func (r *run) write(ctx context.Context, b *Batch) error {
 		})
 		if err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// finishSinks tells the sinks that all batches have come.
+func (r *run) finishSinks(ctx context.Context) error {
+	defer r.pool.working()()
+	for _, s := range r.line.Sinks {
+		if f, ok := s.Sink.(Finisher); ok {
+			if err := guard(s.Name, func() error { return f.Finish(ctx) }); err != nil {
+				return err
+			}
 		}
 	}
 	return nil
