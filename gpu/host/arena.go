@@ -6,11 +6,16 @@ import (
 	"math"
 	"slices"
 
+	"sluice/gpu/host/simd"
 	"sluice/net"
 )
 
 // align is in floats: a tensor begins on a cache line.
 const align = 16
+
+// slack is how many floats lie behind the last tensor: kernels read all lanes of
+// a panel, and throw away those beyond the last channel.
+const slack = 64
 
 // meet says whether two tensors hold something at the same time.
 func meet(a, b net.Spec) bool {
@@ -25,13 +30,14 @@ type place struct {
 
 // layout places tensors, the largest first, each at the lowest offset that no
 // tensor living at the same time covers. It gives the sizes of the two arenas:
-// floats, and 16-bit window positions of max pooling.
-func layout(specs []net.Spec) (places []place, floats, indices int, err error) {
+// floats, and 16-bit window positions of max pooling. Panels are as wide as the
+// tiles of the level.
+func layout(specs []net.Spec, level simd.Level) (places []place, floats, indices int, err error) {
 	places = make([]place, len(specs))
 	order := make([]int, len(specs))
 	for i, s := range specs {
 		order[i] = i
-		n, err := elements(s)
+		n, err := elements(s, level)
 		if err != nil {
 			return nil, 0, 0, err
 		}
@@ -71,7 +77,7 @@ func layout(specs []net.Spec) (places []place, floats, indices int, err error) {
 func sameArena(a, b net.Spec) bool { return (a.Kind == net.Index) == (b.Kind == net.Index) }
 
 // elements is how many numbers the layout of s takes.
-func elements(s net.Spec) (int, error) {
+func elements(s net.Spec, level simd.Level) (int, error) {
 	sh := s.Shape
 	if sh.N < 1 || sh.C < 1 || sh.H < 1 || sh.W < 1 {
 		return 0, fmt.Errorf("cpu: tensor %q has the empty shape %v", s.Name, sh)
@@ -89,7 +95,8 @@ func elements(s net.Spec) (int, error) {
 		if g < 1 || sh.N%g != 0 {
 			return 0, fmt.Errorf("cpu: tensor %q of %d outputs cannot have %d groups", s.Name, sh.N, g)
 		}
-		dims[0] = panels(sh.N/g) * g * lanes
+		t := simd.TilesFor(level, sh.N/g)
+		dims[0] = panels(sh.N/g, t) * g * t.Lanes
 	case net.Vector, net.Index:
 	default:
 		return 0, fmt.Errorf("cpu: tensor %q is of the unknown kind %d", s.Name, s.Kind)
@@ -106,7 +113,7 @@ func elements(s net.Spec) (int, error) {
 
 // Size is the bytes of both arenas; 0 for specs that Alloc refuses.
 func (e *Engine) Size(specs []net.Spec) int64 {
-	_, floats, indices, err := layout(specs)
+	_, floats, indices, err := layout(specs, e.level)
 	if err != nil {
 		return 0
 	}
@@ -126,7 +133,7 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 	if e.err != nil {
 		return nil, e.err
 	}
-	places, floats, indices, err := layout(specs)
+	places, floats, indices, err := layout(specs, e.level)
 	if err != nil {
 		return nil, err
 	}
@@ -135,11 +142,11 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 			tensors, err = nil, fmt.Errorf("cpu: allocating %d bytes: %v", 4*int64(floats)+2*int64(indices), p)
 		}
 	}()
-	arena, marks := make([]float32, floats), make([]uint16, indices)
+	arena, marks := make([]float32, floats+slack), make([]uint16, indices)
 	tensors = make([]*net.Tensor, len(specs))
 	for i, s := range specs {
 		m := &memory{e: e, shared: places[i].shared}
-		n, _ := elements(s)
+		n, _ := elements(s, e.level)
 		from := places[i].offset
 		if s.Kind == net.Index {
 			m.idx = marks[from : from+n : from+n]

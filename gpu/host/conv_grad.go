@@ -1,6 +1,9 @@
 package host
 
-import "sluice/net"
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
 
 // ConvGrad computes the gradients of Conv, after turning dy into the gradient of
 // what went into the activation.
@@ -95,96 +98,129 @@ func (j *sumsJob) do(w *worker, task int) {
 	}
 }
 
-// wgradJob sums x * dy over images and pixels. A task is a stretch of one run of
-// the window (some input channels of one row or place of it) for all outputs of
-// its group, over all images. Pixels are packed, chunk by chunk, as panels of
-// two inputs and of four outputs.
+// wgradJob sums x * dy over images and pixels, both read where they lie. Its
+// units are a row of the window for one panel of outputs. Of a small dw every
+// part of the images makes a copy, which addPartsJob then adds up: a task is a
+// part, and reads its images once. Otherwise a task is a unit over all images.
 type wgradJob struct {
-	convGeometry
-	dy         view
-	dw         []float32
-	perRun     int // tasks
-	chunk      int // pixels
-	perProduct int // tasks of a group
+	convGeometry // y is dy, w is dw
+	units, parts int
+	copies       []float32 // of all parts but the first
+	lines        int       // of dy at a time
 }
 
 const (
-	wgradInputs = 96
-	wgradPixels = 256
+	wgradParts  = 16
+	wgradCopied = 64 << 10  // floats of dw, at most
+	wgradFloats = 128 << 10 // of an image that a core's second cache holds
 )
 
 func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
 	j := &e.jobs.wgrad
 	j.open(x, dy, dw, g)
-	j.dy, j.dw = j.y, j.w.f
-	j.perRun = (j.win.length + wgradInputs - 1) / wgradInputs
-	j.perProduct = j.perRun * j.win.runs
-	inputs := (j.win.length + j.perRun - 1) / j.perRun
-	j.chunk = min(j.dy.h*j.dy.w, wgradPixels)
-	e.reserve(j.chunk*(inputs+rows+j.w.panels*lanes), j.padding())
-	e.run("ConvGrad", j.w.groups*j.perProduct, j)
+	size, tasks := j.w.total*j.w.k*j.w.tiles.Lanes, j.w.total*j.w.height
+	j.units, j.parts = tasks, 1
+	line := j.stride*j.row/j.w.groups + j.y.w*j.w.tiles.Lanes
+	if size <= wgradCopied && j.y.n > 1 {
+		j.parts = min(j.y.n, wgradParts)
+		tasks = j.parts
+		line = j.stride*j.row + j.y.w*j.w.total*j.w.tiles.Lanes
+	}
+	j.lines = max(1, wgradFloats/line)
+	j.copies = need(&e.scratch, (j.parts-1)*size)
+	e.reserve(j.padding(), 0)
+	e.run("ConvGrad", tasks, j)
+	if j.parts > 1 {
+		a := &e.jobs.addParts
+		*a = addPartsJob{sum: j.w.f[:size], rest: j.copies}
+		e.run("ConvGrad", (size+addedFloats-1)/addedFloats, a)
+	}
 }
 
 func (j *wgradJob) do(w *worker, task int) {
-	group, run, part := task/j.perProduct, task%j.perProduct/j.perRun, task%j.perRun
-	from, to := part*j.win.length/j.perRun, (part+1)*j.win.length/j.perRun
-	at := j.win.run(run, &j.w, j.row, j.c) + group*j.w.c + from
-	k := run*j.win.length + from // the first row of each panel
-	pairs := (to - from + rows - 1) / rows
-	pixels := j.dy.h * j.dy.w
-	xs := w.buf[:j.chunk*pairs*rows]
-	ys := w.buf[len(xs):][:j.chunk*j.w.panels*lanes]
-
-	for p := range j.w.panels {
-		clear(j.panel(group, p)[k*lanes : (k+to-from)*lanes])
+	part, first, last := 0, task, task+1
+	dw := j.w.f
+	if j.parts > 1 {
+		part, first, last = task, 0, j.units
+		if part > 0 {
+			size := len(j.copies) / (j.parts - 1)
+			dw = j.copies[(part-1)*size:][:size]
+		}
 	}
-	for n := range j.dy.n {
-		x := j.padded(n, &w.alt)
-		for first := 0; first < pixels; first += j.chunk {
-			if w.e.halted() {
-				return
-			}
-			last := min(first+j.chunk, pixels)
-			size := last - first
-			for p := first; p < last; p++ {
-				packPixel(xs[(p-first)*rows:], size*rows, x[j.start(p)+at:][:to-from], rows)
-				o := p%j.dy.w*j.dy.c + group*j.w.o
-				packPixel(ys[(p-first)*lanes:], size*lanes, j.dy.line(n, p/j.dy.w)[o:o+j.w.o], lanes)
-			}
-			for p := range j.w.panels {
-				dw := j.panel(group, p)[k*lanes : (k+to-from)*lanes]
-				b := ys[p*size*lanes:][:size*lanes]
-				for i := range pairs {
-					var c acc
-					outer(&c, xs[i*size*rows:][:size*rows], b)
-					for l, v := range dw[i*rows*lanes : min((i+1)*rows*lanes, len(dw))] {
-						dw[i*rows*lanes+l] = v + c[l]
-					}
+	from, to := part*j.y.n/j.parts, (part+1)*j.y.n/j.parts
+	add := 0
+	for n := from; n < to; n++ {
+		x := j.padded(n, &w.buf)
+		for h := 0; h < j.y.h; h += j.lines {
+			for unit := first; unit < last; unit++ {
+				if w.e.halted() {
+					return
 				}
+				j.unit(w, dw, x, n, h, unit, add)
 			}
+			add = 1
+		}
+	}
+	for unit := first; unit < last; unit++ {
+		j.clean(dw, unit)
+	}
+}
+
+// unit adds some lines of image n to a unit of dw; it is the first sum if add is 0.
+func (j *wgradJob) unit(w *worker, dw, x []float32, n, h, unit, add int) {
+	lanes := j.w.tiles.Lanes
+	panel, kh := unit/j.w.height, unit%j.w.height
+	group, length := panel/j.w.panels, j.win.length
+	dy := j.y.line(n, h)[group*j.w.o+panel%j.w.panels*lanes:]
+	o := &w.outer
+	*o = simd.Outer{
+		AStep: 4 * j.stride * j.c, ALine: 4 * j.stride * j.row,
+		B: &dy[0], BStep: 4 * j.y.c, BLine: 4 * j.y.row,
+		N: j.y.w, Lines: min(j.lines, j.y.h-h),
+		LDC: 4 * lanes, Add: add,
+	}
+	tiles := (length + j.w.tiles.Rows - 1) / j.w.tiles.Rows
+	per := j.win.runs / j.w.height
+	for run := kh * per; run < (kh+1)*per; run++ {
+		a := x[j.origin+h*j.stride*j.row+group*j.w.c+j.win.run(run, &j.w, j.row, j.c):]
+		_ = a[(o.Lines-1)*j.stride*j.row+(j.y.w-1)*j.stride*j.c+length-1] // what the kernel reads
+		c := dw[(panel*j.w.k+run*length)*lanes:][:length*lanes]
+		for i := range tiles {
+			first, last := i*length/tiles, (i+1)*length/tiles
+			o.A, o.C = &a[first], &c[first*lanes]
+			j.w.tiles.Outer(last-first, o)
 		}
 	}
 }
 
-func (j *wgradJob) panel(group, p int) []float32 {
-	return j.dw[(group*j.w.panels+p)*j.w.k*lanes:][:j.w.k*lanes]
+// clean zeroes the lanes beyond the last output, which hold sums of what lay
+// behind it.
+func (j *wgradJob) clean(dw []float32, unit int) {
+	lanes := j.w.tiles.Lanes
+	panel, rows := unit/j.w.height, j.w.k/j.w.height
+	live := j.w.o - panel%j.w.panels*lanes
+	if live >= lanes {
+		return
+	}
+	c := dw[(panel*j.w.k+unit%j.w.height*rows)*lanes:][:rows*lanes]
+	for ; len(c) > 0; c = c[lanes:] {
+		clear(c[live:lanes])
+	}
 }
 
-// packPixel deals out one pixel's channels, width (rows or lanes) at a time, to
-// panels that are step apart; the last is filled with zeros.
-func packPixel(dst []float32, step int, src []float32, width int) {
-	at := 0
-	for ; len(src) >= width; src, at = src[width:], at+step {
-		if width == lanes {
-			*(*[lanes]float32)(dst[at:]) = *(*[lanes]float32)(src)
-		} else {
-			*(*[rows]float32)(dst[at:]) = *(*[rows]float32)(src)
+// addPartsJob adds to a sum the parts of it that lie one after another in rest.
+// A task is some floats.
+type addPartsJob struct{ sum, rest []float32 }
+
+const addedFloats = 2048
+
+func (j *addPartsJob) do(_ *worker, task int) {
+	from, to := task*addedFloats, min((task+1)*addedFloats, len(j.sum))
+	sum := j.sum[from:to]
+	for at := 0; at < len(j.rest); at += len(j.sum) {
+		for i, v := range j.rest[at+from : at+to] {
+			sum[i] += v
 		}
-	}
-	if len(src) > 0 {
-		tail := dst[at : at+width]
-		copy(tail, src)
-		clear(tail[len(src):])
 	}
 }
 
@@ -193,15 +229,23 @@ func packPixel(dst []float32, step int, src []float32, width int) {
 // one stride apart, so that each phase is a convolution of dy with stride 1. A
 // task is a part of the input channels of an image.
 type dgradJob struct {
-	dx, dy      view
-	w           weight // of the forward pass
-	flipped     []float32
-	stride, pad int
-	panels      int // of input channels, of one group
-	parts       int
-	before      int // zeros before dy's rows and columns
-	row         int // of the padded image
-	image       int
+	dx, dy view
+	w      weight // of the forward pass
+	tiles  *simd.Tiles
+	stride int
+	panels int // of input channels, of one group
+	parts  int
+	before int // zeros before dy's rows and columns
+	row    int // of the padded image
+	image  int
+	phases []phase // the first stride x stride
+}
+
+// phase is the sweep of one phase, and how many places of the window it sees. Its
+// panels are [group][I/lanes][kh backwards][kw backwards][O][lanes].
+type phase struct {
+	sweep
+	ph, pw, kh, kw int
 }
 
 // taps is how many places of a window of size meet a phase.
@@ -209,11 +253,14 @@ func taps(size, phase, stride int) int {
 	return max(0, (size-phase+stride-1)/stride)
 }
 
+func mod(a, m int) int { return (a%m + m) % m }
+
 func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	j := &e.jobs.dgrad
 	j.dx, j.dy, j.w = open(dx), open(dy), openWeight(w)
-	j.stride, j.pad = g.Stride, g.Pad
-	j.panels = panels(j.w.c)
+	j.stride = g.Stride
+	j.tiles = simd.TilesFor(e.level, j.w.c)
+	j.panels = panels(j.w.c, j.tiles)
 	j.before = (g.Size - 1) / g.Stride
 	height := j.before + max(j.dy.h, (j.dx.h-1+g.Pad)/g.Stride+1)
 	width := j.before + max(j.dy.w, (j.dx.w-1+g.Pad)/g.Stride+1)
@@ -222,45 +269,69 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	total := j.w.groups * j.panels
 	j.parts = parts(j.dx.n, total)
 
-	f := &e.jobs.flip
-	f.dgradJob = j
-	j.flipped = need(&e.scratch, total*j.w.height*j.w.width*j.w.o*lanes)
-	e.run("ConvGrad", total, f)
+	flipped := need(&e.scratch, total*j.w.height*j.w.width*j.w.o*j.tiles.Lanes)
+	for len(j.phases) < g.Stride*g.Stride {
+		j.phases = append(j.phases, phase{})
+	}
+	for i := range g.Stride * g.Stride {
+		flipped = flipped[j.open(&j.phases[i], i/g.Stride, i%g.Stride, g.Pad, flipped):]
+	}
+	e.run("ConvGrad", total, (*flipJob)(j))
 	e.reserve(j.image, 0)
 	e.run("ConvGrad", j.dx.n*j.parts, j)
 }
 
-// phase is the panels of one phase, [group][I/4][kh backwards][kw backwards][O][4].
-func (j *dgradJob) phase(ph, pw int) (panels []float32, high, wide int) {
-	size, at := j.w.height, 0
-	for i := range ph*j.stride + pw {
-		at += taps(size, i/j.stride, j.stride) * taps(size, i%j.stride, j.stride)
+// open makes ready a phase, its panels at the beginning of some memory, of which
+// it tells how much they take.
+func (j *dgradJob) open(p *phase, ph, pw, pad int, memory []float32) int {
+	p.ph, p.pw = ph, pw
+	p.kh, p.kw = taps(j.w.height, ph, j.stride), taps(j.w.width, pw, j.stride)
+	size := p.kh * p.kw * j.w.o * j.tiles.Lanes * j.panels * j.w.groups
+	// The first pixel of the phase, and where the window that it meets begins:
+	// the last tap comes first.
+	h0, w0 := mod(ph-pad, j.stride), mod(pw-pad, j.stride)
+	qh, qw := (h0+pad-ph)/j.stride-(p.kh-1)+j.before, (w0+pad-pw)/j.stride-(p.kw-1)+j.before
+	s := &p.sweep
+	*s = sweep{
+		tiles: j.tiles, panels: memory[:size], count: j.panels, in: j.w.o, out: j.w.c,
+		length: j.w.o, offsets: s.offsets[:0],
+		high: max(0, (j.dx.h-h0+j.stride-1)/j.stride), wide: max(0, (j.dx.w-w0+j.stride-1)/j.stride),
+		from: qh*j.row + qw*j.dy.c, line: j.row, step: j.dy.c,
+		to: j.dx.origin + h0*j.dx.row + w0*j.dx.c, toLine: j.stride * j.dx.row, toStep: j.stride * j.dx.c,
 	}
-	high, wide = taps(size, ph, j.stride), taps(size, pw, j.stride)
-	unit := j.w.groups * j.panels * j.w.o * lanes
-	return j.flipped[at*unit:][:high*wide*unit], high, wide
+	across := p.kw
+	if j.w.groups == 1 && p.kw > 0 { // neighbours are one run
+		s.length, across = s.length*p.kw, 1
+	}
+	for h := range p.kh {
+		for w := range across {
+			s.offsets = append(s.offsets, 4*(h*j.row+w*j.dy.c))
+		}
+	}
+	return size
 }
 
 // flipJob cuts the weights into panels of input channels. A task is one panel.
-type flipJob struct{ *dgradJob }
+type flipJob dgradJob
 
 func (j *flipJob) do(_ *worker, task int) {
-	group, first := task/j.panels, task%j.panels*lanes
-	for ph := range j.stride {
-		for pw := range j.stride {
-			all, high, wide := j.phase(ph, pw)
-			size := high * wide * j.w.o * lanes
-			dst := all[task*size:][:size]
-			clear(dst)
-			for th := range high {
-				for tw := range wide {
-					kh, kw := ph+(high-1-th)*j.stride, pw+(wide-1-tw)*j.stride
-					for o := range j.w.o {
-						src := j.w.f[((group*j.w.panels+o/lanes)*j.w.k+(kh*j.w.width+kw)*j.w.c)*lanes+o%lanes:]
-						for l := range min(lanes, j.w.c-first) {
-							dst[((th*wide+tw)*j.w.o+o)*lanes+l] = src[(first+l)*lanes]
-						}
+	group, first := task/j.panels, task%j.panels*j.tiles.Lanes
+	lanes, from := j.tiles.Lanes, j.w.tiles.Lanes
+	live := min(lanes, j.w.c-first)
+	for i := range j.stride * j.stride {
+		p := &j.phases[i]
+		size := p.kh * p.kw * j.w.o * lanes
+		dst := p.panels[task*size:][:size]
+		for th := range p.kh {
+			for tw := range p.kw {
+				kh, kw := p.ph+(p.kh-1-th)*j.stride, p.pw+(p.kw-1-tw)*j.stride
+				for o := range j.w.o {
+					src := j.w.f[((group*j.w.panels+o/from)*j.w.k+(kh*j.w.width+kw)*j.w.c+first)*from+o%from:]
+					to := dst[((th*p.kw+tw)*j.w.o+o)*lanes:][:lanes]
+					for l := range live {
+						to[l] = src[l*from]
 					}
+					clear(to[live:])
 				}
 			}
 		}
@@ -278,54 +349,8 @@ func (j *dgradJob) do(w *worker, task int) {
 		j.dx.borders(n)
 	}
 	total := j.w.groups * j.panels
-	for ph := range j.stride {
-		for pw := range j.stride {
-			j.phasePixels(w, dy, n, ph, pw, part*total/j.parts, (part+1)*total/j.parts)
-		}
+	dx := j.dx.f[n*j.dx.image:][:j.dx.image]
+	for i := range j.stride * j.stride {
+		j.phases[i].sweep.image(w, dy, dx, part*total/j.parts, (part+1)*total/j.parts)
 	}
 }
-
-// phasePixels computes the pixels of image n at phase (ph, pw) for some panels.
-func (j *dgradJob) phasePixels(w *worker, dy []float32, n, ph, pw, from, to int) {
-	all, high, wide := j.phase(ph, pw)
-	size := high * wide * j.w.o * lanes
-	// The first pixel of the phase, and how many there are.
-	h0, w0 := mod(ph-j.pad, j.stride), mod(pw-j.pad, j.stride)
-	across := (j.dx.w - w0 + j.stride - 1) / j.stride
-	pixels := max(0, (j.dx.h-h0+j.stride-1)/j.stride) * max(0, across)
-	// Where the places that a pixel meets begin: the last tap comes first.
-	start := func(p int) (h, w, at int) {
-		h, w = h0+p/across*j.stride, w0+p%across*j.stride
-		qh, qw := (h+j.pad-ph)/j.stride, (w+j.pad-pw)/j.stride
-		return h, w, (qh-(high-1)+j.before)*j.row + (qw-(wide-1)+j.before)*j.dy.c
-	}
-	run, per := j.w.o, wide
-	if j.w.groups == 1 {
-		run, per = j.w.o*wide, 1
-	}
-	for first := 0; first < pixels; first += block {
-		last := min(first+block, pixels)
-		for panel := from; panel < to; panel++ {
-			if w.e.halted() {
-				return
-			}
-			group := panel / j.panels
-			c0 := group*j.w.c + panel%j.panels*lanes
-			live := min(lanes, (group+1)*j.w.c-c0)
-			b := all[panel*size:][:size]
-			for p := first; p < last; p += rows {
-				ha, wa, a := start(p)
-				hb, wb, b1 := start(min(p+1, last-1))
-				var c acc
-				for r := range high * per * min(wide, 1) {
-					at := r/per*j.row + r%per*j.dy.c + group*j.w.o
-					tile(&c, dy[a+at:][:run], dy[b1+at:][:run], b[r*run*lanes:][:run*lanes])
-				}
-				copy(j.dx.line(n, ha)[wa*j.dx.c+c0:][:live], c[:])
-				copy(j.dx.line(n, hb)[wb*j.dx.c+c0:][:live], c[lanes:])
-			}
-		}
-	}
-}
-
-func mod(a, m int) int { return (a%m + m) % m }

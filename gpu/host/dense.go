@@ -1,48 +1,57 @@
 package host
 
-import "sluice/net"
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
 
-// Blocks of a dense layer's product: inputs at a time, outputs a task, and places
-// of the matrix a task of the backward passes.
+// Blocks of a dense layer's product, so that what is used again stays in a core's
+// second cache: inputs at a time and outputs of a task going forward, places of
+// the matrix of a task and outputs at a time going backward.
 const (
 	denseInputs  = 512
 	denseOutputs = 64
-	densePlaces  = 64
-	denseImages  = 256
-	denseDeltas  = 256 // outputs at a time going backward
+	densePlaces  = 112
+	denseDeltas  = 1024
 )
 
 // flattenJob copies images without their halo. A task is an image.
 type flattenJob struct {
-	x   view
-	dst []float32
+	x      view
+	dst    []float32
+	stride int
 }
 
-// flat gives the images of v one after another in one slice, v's own where it
-// has no halo.
-func (e *Engine) flat(op string, v view, buf *[]float32) []float32 {
-	if v.halo == 0 {
-		return v.f
+// flat gives the images of v as rows without halo, stride floats apart: not a
+// multiple of 4 KiB, for then the rows of a tile would compete for few places of
+// the cache.
+func (e *Engine) flat(op string, v view) (rows []float32, stride int) {
+	stride = (v.h*v.w*v.c + align - 1) / align * align
+	if stride%256 == 0 {
+		stride += align
 	}
 	j := &e.jobs.flatten
-	j.x, j.dst = v, need(buf, v.n*v.h*v.w*v.c)
+	*j = flattenJob{v, need(&e.flatX, v.n*stride), stride}
 	e.run(op, v.n, j)
-	return j.dst
+	return j.dst, stride
 }
 
 func (j *flattenJob) do(_ *worker, n int) {
 	size := j.x.w * j.x.c
 	for h := range j.x.h {
-		copy(j.dst[(n*j.x.h+h)*size:][:size], j.x.line(n, h))
+		copy(j.dst[n*j.stride+h*size:][:size], j.x.line(n, h))
 	}
 }
 
-// denseJob is the forward pass. A task is denseOutputs outputs of all images.
+// denseJob is the forward pass: rows of x times panels of w. A task is
+// denseOutputs outputs of all images.
 type denseJob struct {
-	x, b []float32
-	y    view
-	w    weight
-	act  net.Activation
+	x, b   []float32
+	stride int
+	y      view
+	w      weight
+	act    net.Activation
+	panels int // of a task
 }
 
 // Dense computes y = act(w x + b).
@@ -51,45 +60,45 @@ func (e *Engine) Dense(y, x, w, b *net.Tensor, act net.Activation) {
 		return
 	}
 	j := &e.jobs.dense
-	j.x, j.y, j.w, j.b, j.act = e.flat("Dense", open(x), &e.flatX), open(y), openWeight(w), b.Mem.(*memory).f, act
-	e.reserve((j.y.n+1)*denseOutputs, 0)
-	e.run("Dense", (j.w.o+denseOutputs-1)/denseOutputs, j)
+	j.x, j.stride = e.flat("Dense", open(x))
+	j.y, j.w, j.act = open(y), openWeight(w), act
+	j.b = e.biased(b, &j.w)
+	j.panels = max(1, denseOutputs/j.w.tiles.Lanes)
+	e.run("Dense", (j.w.panels+j.panels-1)/j.panels, j)
 }
 
 func (j *denseJob) do(w *worker, task int) {
-	k, n := j.w.k, j.y.n
-	from, to := task*denseOutputs/lanes, min((task+1)*denseOutputs/lanes, j.w.panels)
-	// sums is [image pair][panel] register tiles.
-	pairs := (n + rows - 1) / rows
-	sums := need(&w.buf, pairs*(to-from)*rows*lanes)
-	clear(sums)
+	k, n, lanes := j.w.k, j.y.n, j.w.tiles.Lanes
+	from, to := task*j.panels, min((task+1)*j.panels, j.w.panels)
 	for k0 := 0; k0 < k; k0 += denseInputs {
-		k1 := min(k0+denseInputs, k)
-		for p := from; p < to; p++ {
+		size := min(denseInputs, k-k0)
+		for panel := from; panel < to; panel++ {
 			if w.e.halted() {
 				return
 			}
-			b := j.w.f[(p*k+k0)*lanes : (p*k+k1)*lanes]
-			for i := range pairs {
-				c := (*acc)(sums[(i*(to-from)+p-from)*rows*lanes:])
-				a0, a1 := i*rows*k, min(i*rows+1, n-1)*k
-				tile(c, j.x[a0+k0:a0+k1], j.x[a1+k0:a1+k1], b)
-			}
-		}
-	}
-	for i := range pairs {
-		for p := from; p < to; p++ {
-			c := (*acc)(sums[(i*(to-from)+p-from)*rows*lanes:])
-			o := p * lanes
+			o := panel * lanes
 			live := min(lanes, j.w.o-o)
-			for l := range live {
-				c[l] += j.b[o+l]
-				c[lanes+l] += j.b[o+l]
+			y := j.y.f[j.y.origin+o:]
+			p := &w.product
+			*p = simd.Product{Stride: 4 * j.stride, Offsets: &w.none, Segments: 1, K: size, B: &j.w.f[(panel*k+k0)*lanes]}
+			if k0 == 0 {
+				p.Bias = &j.b[o]
+			} else {
+				p.Flags = simd.Add
 			}
-			activate(c, j.act)
-			copy(j.y.line(i*rows, 0)[o:o+live], c[:])
-			if i*rows+1 < n {
-				copy(j.y.line(i*rows+1, 0)[o:o+live], c[lanes:])
+			if k0+size == k && j.act == net.ReLU {
+				p.Flags |= simd.ReLU
+			}
+			tiles := (n + j.w.tiles.Rows - 1) / j.w.tiles.Rows
+			for i := range tiles {
+				first, last := i*n/tiles, (i+1)*n/tiles
+				p.A = &j.x[first*j.stride+k0]
+				w.store(j.w.tiles, last-first, y[first*j.y.image:], j.y.image, live)
+			}
+			if k0+size == k && j.act == net.Tanh {
+				for i := range n {
+					tanh(y[i*j.y.image:][:live])
+				}
 			}
 		}
 	}
@@ -123,113 +132,172 @@ func (e *Engine) DenseGrad(dx, dw, db, dy, y, x, w *net.Tensor, act net.Activati
 	}
 	e.actGrad("DenseGrad", dy, y, act)
 	e.sumPixels("DenseGrad", db, dy)
-	flatDY := e.flat("DenseGrad", open(dy), &e.scratch)
-
-	g := &e.jobs.denseW
-	g.x, g.dy, g.w, g.n = e.flat("DenseGrad", open(x), &e.flatX), flatDY, openWeight(dw), x.Shape.N
-	e.reserve(min(g.n, denseImages)*(densePlaces+denseDeltas), 0)
-	e.run("DenseGrad", (g.w.k+densePlaces-1)/densePlaces, g)
-	if dx == nil {
-		return
+	e.denseWeightGrad(dw, dy, x)
+	if dx != nil {
+		e.denseDataGrad(dx, dy, w)
 	}
-	d := &e.jobs.denseData
-	d.dx, d.dy, d.w = open(dx), flatDY, openWeight(w)
-	e.reserve((d.dx.n+1+denseDeltas)*densePlaces, 0)
-	e.run("DenseGrad", (d.w.k+densePlaces-1)/densePlaces, d)
 }
 
-// denseWeightJob sums x * dy over images. A task is densePlaces places of every
-// panel.
+// dealJob cuts dy into panels of outputs, [o/lanes][n][lanes]. A task is one.
+type dealJob struct {
+	dy    view
+	lanes int
+	dst   []float32
+}
+
+func (j *dealJob) do(_ *worker, task int) {
+	from, to := task*j.lanes, min((task+1)*j.lanes, j.dy.c)
+	for n := range j.dy.n {
+		dst := j.dst[(task*j.dy.n+n)*j.lanes:][:j.lanes]
+		clear(dst[copy(dst, j.dy.line(n, 0)[from:to]):])
+	}
+}
+
+// denseWeightJob sums x * dy over images. A task is some places of every panel.
 type denseWeightJob struct {
-	x, dy []float32
-	w     weight
-	n     int
+	x, dy  []float32
+	stride int
+	w      weight
+	n      int
+}
+
+func (e *Engine) denseWeightGrad(dw, dy, x *net.Tensor) {
+	j, d := &e.jobs.denseW, &e.jobs.deal
+	j.x, j.stride = e.flat("DenseGrad", open(x))
+	j.w, j.n = openWeight(dw), x.Shape.N
+	lanes := j.w.tiles.Lanes
+	j.dy = need(&e.scratch, j.w.panels*j.n*lanes)
+	*d = dealJob{open(dy), lanes, j.dy}
+	e.run("DenseGrad", j.w.panels, d)
+	e.reserve(j.n*densePlaces, 0)
+	e.run("DenseGrad", (j.w.k+densePlaces-1)/densePlaces, j)
 }
 
 func (j *denseWeightJob) do(w *worker, task int) {
-	k, o := j.w.k, j.w.o
-	from, to := task*densePlaces, min((task+1)*densePlaces, k)
-	pairs := (to - from + rows - 1) / rows
-	chunk := min(j.n, denseImages)
-	buf := need(&w.buf, chunk*(pairs*rows+denseDeltas))
-	xs, ys := buf[:chunk*pairs*rows], buf[chunk*pairs*rows:]
-	for n0 := 0; n0 < j.n; n0 += chunk {
-		size := min(chunk, j.n-n0)
-		for i := range size {
-			packPixel(xs[i*rows:], size*rows, j.x[(n0+i)*k+from:(n0+i)*k+to], rows)
-		}
-		for o0 := 0; o0 < o; o0 += denseDeltas {
-			if w.e.halted() {
-				return
-			}
-			o1 := min(o0+denseDeltas, o)
-			for i := range size {
-				packPixel(ys[i*lanes:], size*lanes, j.dy[(n0+i)*o+o0:(n0+i)*o+o1], lanes)
-			}
-			for p := range panels(o1 - o0) {
-				dw := j.w.f[((o0/lanes+p)*k+from)*lanes : ((o0/lanes+p)*k+to)*lanes]
-				if n0 == 0 {
-					clear(dw)
-				}
-				b := ys[p*size*lanes:][:size*lanes]
-				for i := range pairs {
-					var c acc
-					outer(&c, xs[i*size*rows:][:size*rows], b)
-					for l, v := range dw[i*rows*lanes : min((i+1)*rows*lanes, len(dw))] {
-						dw[i*rows*lanes+l] = v + c[l]
-					}
-				}
+	lanes, n := j.w.tiles.Lanes, j.n
+	from := task * densePlaces
+	size := min(densePlaces, j.w.k-from)
+	tiles := (size + j.w.tiles.Rows - 1) / j.w.tiles.Rows
+	// The places of a tile side by side, image after image.
+	xs := need(&w.buf, n*densePlaces)
+	for i := range tiles {
+		first, last := i*size/tiles, (i+1)*size/tiles
+		dst := xs[first*n : last*n]
+		for src := j.x[from+first:]; ; src = src[j.stride:] {
+			dst = dst[copy(dst[:last-first], src):]
+			if len(dst) == 0 {
+				break
 			}
 		}
 	}
-}
-
-// denseDataJob sums w * dy over outputs. A task is densePlaces places of dx.
-type denseDataJob struct {
-	dx view
-	dy []float32
-	w  weight
-}
-
-func (j *denseDataJob) do(w *worker, task int) {
-	k, o, n := j.w.k, j.w.o, j.dx.n
-	from, to := task*densePlaces, min((task+1)*densePlaces, k)
-	quads := panels(to - from)
-	pairs := (n + rows - 1) / rows
-	buf := need(&w.buf, pairs*quads*rows*lanes+quads*denseDeltas*lanes)
-	sums, turned := buf[:pairs*quads*rows*lanes], buf[pairs*quads*rows*lanes:]
-	clear(sums)
-	for o0 := 0; o0 < o; o0 += denseDeltas {
+	o := &w.outer
+	for panel := range j.w.panels {
 		if w.e.halted() {
 			return
 		}
-		o1 := min(o0+denseDeltas, o)
-		size := o1 - o0
-		// turned is [quad of places][output][4].
-		clear(turned)
-		for i := range size {
-			src := j.w.f[((o0+i)/lanes*k+from)*lanes+(o0+i)%lanes:]
-			for p := range to - from {
-				turned[(p/lanes*size+i)*lanes+p%lanes] = src[p*lanes]
-			}
+		*o = simd.Outer{B: &j.dy[panel*n*lanes], BStep: 4 * lanes, N: n, Lines: 1, LDC: 4 * lanes}
+		for i := range tiles {
+			first, last := i*size/tiles, (i+1)*size/tiles
+			o.A, o.AStep = &xs[first*n], 4*(last-first)
+			o.C = &j.w.f[(panel*j.w.k+from+first)*lanes]
+			j.w.tiles.Outer(last-first, o)
 		}
-		for q := range quads {
-			b := turned[q*size*lanes:][:size*lanes]
-			for i := range pairs {
-				a0, a1 := i*rows*o, min(i*rows+1, n-1)*o
-				tile((*acc)(sums[(i*quads+q)*rows*lanes:]), j.dy[a0+o0:a0+o1], j.dy[a1+o0:a1+o1], b)
+	}
+}
+
+// turnJob turns dy into panels of images, [n/lanes][outputs][lanes], with zeros
+// for images and outputs that are not there. A task is turnedOutputs of them.
+type turnJob struct {
+	dy      view
+	lanes   int
+	outputs int // with those of the last panel of weights that are not there
+	dst     []float32
+}
+
+const turnedOutputs = 32
+
+func (j *turnJob) do(_ *worker, task int) {
+	from, to := task*turnedOutputs, min((task+1)*turnedOutputs, j.outputs)
+	for first := 0; first < j.dy.n; first += j.lanes {
+		dst := j.dst[(first/j.lanes*j.outputs+from)*j.lanes:][:(to-from)*j.lanes]
+		clear(dst)
+		for n := first; n < min(first+j.lanes, j.dy.n); n++ {
+			for i, v := range j.dy.line(n, 0)[min(from, j.dy.c):min(to, j.dy.c)] {
+				dst[i*j.lanes+n-first] = v
 			}
 		}
 	}
-	width := j.dx.w * j.dx.c
-	for i := range n {
-		for p := from; p < to; p++ {
-			q := p - from
-			v := sums[((i/rows*quads+q/lanes)*rows+i%rows)*lanes+q%lanes]
-			j.dx.f[j.dx.origin+i*j.dx.image+p/width*j.dx.row+p%width] = v
+}
+
+// denseDataJob sums w * dy over outputs: places of the matrix, which are its
+// panels' rows, times panels of images. A task is some places of dx.
+type denseDataJob struct {
+	dx      view
+	dy      []float32
+	w       weight
+	tiles   *simd.Tiles // with images for lanes
+	panels  int         // of images
+	offsets []int       // of the panels of weights
+}
+
+func (e *Engine) denseDataGrad(dx, dy, w *net.Tensor) {
+	j, t := &e.jobs.denseData, &e.jobs.turn
+	j.dx, j.w = open(dx), openWeight(w)
+	j.tiles = simd.TilesFor(e.level, j.dx.n)
+	j.panels = panels(j.dx.n, j.tiles)
+	j.offsets = j.offsets[:0]
+	for p := range j.w.panels {
+		j.offsets = append(j.offsets, 4*p*j.w.k*j.w.tiles.Lanes)
+	}
+	outputs := j.w.panels * j.w.tiles.Lanes
+	j.dy = need(&e.scratch, j.panels*j.tiles.Lanes*outputs)
+	*t = turnJob{open(dy), j.tiles.Lanes, outputs, j.dy}
+	e.run("DenseGrad", (outputs+turnedOutputs-1)/turnedOutputs, t)
+	e.reserve(densePlaces*j.panels*j.tiles.Lanes, 0)
+	e.run("DenseGrad", (j.w.k+densePlaces-1)/densePlaces, j)
+}
+
+func (j *denseDataJob) do(w *worker, task int) {
+	from := task * densePlaces
+	size := min(densePlaces, j.w.k-from)
+	tiles := (size + j.tiles.Rows - 1) / j.tiles.Rows
+	sums, width := need(&w.buf, densePlaces*j.panels*j.tiles.Lanes), j.panels*j.tiles.Lanes
+	deltas := max(1, denseDeltas/j.w.tiles.Lanes) // panels of weights
+	p := &w.product
+	for first := 0; first < j.w.panels; first += deltas {
+		*p = simd.Product{
+			Stride: 4 * j.w.tiles.Lanes, Offsets: &j.offsets[first], Segments: min(deltas, j.w.panels-first), K: j.w.tiles.Lanes,
+			LDC: 4 * width,
+		}
+		if first > 0 {
+			p.Flags = simd.Add
+		}
+		for i := range tiles {
+			if w.e.halted() {
+				return
+			}
+			place, end := i*size/tiles, (i+1)*size/tiles
+			p.A = &j.w.f[(from+place)*j.w.tiles.Lanes]
+			for panel := range j.panels {
+				p.B = &j.dy[(panel*j.w.panels+first)*j.w.tiles.Lanes*j.tiles.Lanes]
+				p.C = &sums[place*width+panel*j.tiles.Lanes]
+				j.tiles.Product(end-place, p)
+			}
+		}
+	}
+	line := j.dx.w * j.dx.c
+	for n := range j.dx.n {
+		for i := 0; i < size; {
+			at := from + i
+			dst := j.dx.line(n, at/line)[at%line:]
+			dst = dst[:min(len(dst), size-i)]
+			for k := range dst {
+				dst[k] = sums[(i+k)*width+n]
+			}
+			i += len(dst)
 		}
 		if from == 0 {
-			j.dx.borders(i)
+			j.dx.borders(n)
 		}
 	}
 }

@@ -38,8 +38,9 @@ type Engine struct {
 	err       error // for good
 
 	jobs    jobs
-	scratch []float32 // shared by the tasks of one op
+	scratch []float32 // shared by the tasks of one op, like the two below
 	flatX   []float32
+	bias    []float32
 	hosts   [][]float32
 }
 
@@ -51,15 +52,17 @@ type job interface{ do(w *worker, task int) }
 type jobs struct {
 	pack      packJob
 	conv      convJob
-	flip      flipJob
 	dgrad     dgradJob
 	wgrad     wgradJob
+	addParts  addPartsJob
 	sums      sumsJob
 	actGrad   actGradJob
 	flatten   flattenJob
 	dense     denseJob
 	denseData denseDataJob
 	denseW    denseWeightJob
+	turn      turnJob
+	deal      dealJob
 	pool      poolJob
 	poolGrad  poolGradJob
 	lrn       lrnJob
@@ -75,6 +78,12 @@ type worker struct {
 	e   *Engine
 	buf []float32
 	alt []float32
+	// What a kernel is told, here because arguments of functions chosen at run
+	// time would be allocated; and a tile of which not all lanes are wanted.
+	product simd.Product
+	outer   simd.Outer
+	tile    []float32
+	none    int // the offset of the only segment
 }
 
 // reserve makes the workers' buffers at least this long, so that it does not
@@ -102,6 +111,9 @@ type taskPanic struct {
 
 var _ net.Engine = (*Engine)(nil)
 
+// tileFloats is as large as any register tile.
+const tileFloats = 512
+
 // New makes an engine that computes on threads goroutines (0: as many as there
 // are processors), the caller's among them, with the instructions of a level
 // that simd.Choose or simd.Levels gave.
@@ -111,7 +123,7 @@ func New(threads int, level simd.Level) *Engine {
 	}
 	e := &Engine{threads: threads, level: level, wake: make(chan *worker), ctx: context.Background()}
 	for i := range threads {
-		w := &worker{e: e}
+		w := &worker{e: e, tile: make([]float32, tileFloats)}
 		e.workers = append(e.workers, w)
 		if i > 0 {
 			e.idle.Go(e.serve)

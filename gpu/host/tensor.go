@@ -1,6 +1,7 @@
 package host
 
 import (
+	"sluice/gpu/host/simd"
 	"sluice/net"
 )
 
@@ -63,6 +64,7 @@ type weight struct {
 	groups, o, c     int // of one group
 	height, width    int
 	panels, k, total int
+	tiles            *simd.Tiles // whose lanes the panels have
 }
 
 func filterGroups(s net.Spec) int {
@@ -72,13 +74,14 @@ func filterGroups(s net.Spec) int {
 	return 1
 }
 
-func panels(outputs int) int { return (outputs + lanes - 1) / lanes }
+func panels(outputs int, t *simd.Tiles) int { return (outputs + t.Lanes - 1) / t.Lanes }
 
 func openWeight(t *net.Tensor) weight {
-	s := t.Shape
-	w := weight{f: t.Mem.(*memory).f, groups: filterGroups(t.Spec), c: s.C, height: s.H, width: s.W}
+	m, s := t.Mem.(*memory), t.Shape
+	w := weight{f: m.f, groups: filterGroups(t.Spec), c: s.C, height: s.H, width: s.W}
 	w.o = s.N / w.groups
-	w.panels = panels(w.o)
+	w.tiles = simd.TilesFor(m.e.level, w.o)
+	w.panels = panels(w.o, w.tiles)
 	w.k = s.H * s.W * s.C
 	w.total = w.groups * w.panels
 	return w
@@ -155,7 +158,7 @@ func (j *packJob) image(n int) {
 
 func (j *packJob) panel(p int) {
 	w := &j.w
-	g, plane := p/w.panels, w.height*w.width
+	g, plane, lanes := p/w.panels, w.height*w.width, w.tiles.Lanes
 	first := (p % w.panels) * lanes
 	panel := w.f[p*w.k*lanes:][:w.k*lanes]
 	for l := range lanes {

@@ -67,7 +67,7 @@ type Outer struct {
 	Add          int
 }
 
-// Tiles are the register tiles of a level: up to Rows rows of Lanes floats.
+// Tiles are register tiles of up to Rows rows by Lanes floats.
 type Tiles struct {
 	Rows, Lanes int
 	product     []func(*uintptr) // by rows-1
@@ -82,4 +82,34 @@ func (t *Tiles) Product(rows int, p *Product) {
 // Outer computes o over rows rows, 1..t.Rows.
 func (t *Tiles) Outer(rows int, o *Outer) {
 	t.outer[rows-1]((*uintptr)(unsafe.Pointer(o)))
+}
+
+// width is tiles of one width, and what a lane of theirs costs in percent of the
+// cheapest's.
+type width struct {
+	tiles *Tiles
+	cost  int
+}
+
+// TilesFor gives the tiles of a level that compute this many outputs with the
+// least waste in the last panel. It depends on nothing else, so that tensors of
+// one shape agree.
+func TilesFor(l Level, outputs int) *Tiles {
+	var best *Tiles
+	least := 0
+	for _, w := range widths(l) {
+		lanes := (outputs + w.tiles.Lanes - 1) / w.tiles.Lanes * w.tiles.Lanes
+		if cost := lanes * w.cost; best == nil || cost < least {
+			best, least = w.tiles, cost
+		}
+	}
+	return best
+}
+
+// TilesOf gives all tiles of a level, the cheapest lanes first.
+func TilesOf(l Level) (tiles []*Tiles) {
+	for _, w := range widths(l) {
+		tiles = append(tiles, w.tiles)
+	}
+	return tiles
 }

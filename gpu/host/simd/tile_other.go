@@ -2,6 +2,6 @@
 
 package simd
 
-// TilesOf gives the register tiles of a level; nil for Generic, whose loops are
-// the engine's own.
-func TilesOf(Level) *Tiles { return nil }
+func widths(Level) []width { return genericWidths }
+
+func peakLoop(Level) (loop func(rounds int), flops float64) { return nil, 0 }

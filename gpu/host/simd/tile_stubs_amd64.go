@@ -4,202 +4,438 @@
 
 package simd
 
-// avx512Product1 computes a Product of 1 rows by 32 lanes.
+// avx512Product1x16 computes a Product of 1 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product1(p *uintptr)
+func avx512Product1x16(p *uintptr)
 
-// avx512Product2 computes a Product of 2 rows by 32 lanes.
+// avx512Product2x16 computes a Product of 2 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product2(p *uintptr)
+func avx512Product2x16(p *uintptr)
 
-// avx512Product3 computes a Product of 3 rows by 32 lanes.
+// avx512Product3x16 computes a Product of 3 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product3(p *uintptr)
+func avx512Product3x16(p *uintptr)
 
-// avx512Product4 computes a Product of 4 rows by 32 lanes.
+// avx512Product4x16 computes a Product of 4 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product4(p *uintptr)
+func avx512Product4x16(p *uintptr)
 
-// avx512Product5 computes a Product of 5 rows by 32 lanes.
+// avx512Product5x16 computes a Product of 5 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product5(p *uintptr)
+func avx512Product5x16(p *uintptr)
 
-// avx512Product6 computes a Product of 6 rows by 32 lanes.
+// avx512Product6x16 computes a Product of 6 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product6(p *uintptr)
+func avx512Product6x16(p *uintptr)
 
-// avx512Product7 computes a Product of 7 rows by 32 lanes.
+// avx512Product7x16 computes a Product of 7 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product7(p *uintptr)
+func avx512Product7x16(p *uintptr)
 
-// avx512Product8 computes a Product of 8 rows by 32 lanes.
+// avx512Product8x16 computes a Product of 8 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product8(p *uintptr)
+func avx512Product8x16(p *uintptr)
 
-// avx512Product9 computes a Product of 9 rows by 32 lanes.
+// avx512Product9x16 computes a Product of 9 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product9(p *uintptr)
+func avx512Product9x16(p *uintptr)
 
-// avx512Product10 computes a Product of 10 rows by 32 lanes.
+// avx512Product10x16 computes a Product of 10 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product10(p *uintptr)
+func avx512Product10x16(p *uintptr)
 
-// avx512Product11 computes a Product of 11 rows by 32 lanes.
+// avx512Product11x16 computes a Product of 11 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product11(p *uintptr)
+func avx512Product11x16(p *uintptr)
 
-// avx512Product12 computes a Product of 12 rows by 32 lanes.
+// avx512Product12x16 computes a Product of 12 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product12(p *uintptr)
+func avx512Product12x16(p *uintptr)
 
-// avx512Product13 computes a Product of 13 rows by 32 lanes.
+// avx512Product13x16 computes a Product of 13 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product13(p *uintptr)
+func avx512Product13x16(p *uintptr)
 
-// avx512Product14 computes a Product of 14 rows by 32 lanes.
+// avx512Product14x16 computes a Product of 14 rows by 16 lanes.
 //
 //go:noescape
-func avx512Product14(p *uintptr)
+func avx512Product14x16(p *uintptr)
 
-// avx512Outer1 computes an Outer of 1 rows by 32 lanes.
+// avx512Outer1x16 computes an Outer of 1 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer1(p *uintptr)
+func avx512Outer1x16(p *uintptr)
 
-// avx512Outer2 computes an Outer of 2 rows by 32 lanes.
+// avx512Outer2x16 computes an Outer of 2 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer2(p *uintptr)
+func avx512Outer2x16(p *uintptr)
 
-// avx512Outer3 computes an Outer of 3 rows by 32 lanes.
+// avx512Outer3x16 computes an Outer of 3 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer3(p *uintptr)
+func avx512Outer3x16(p *uintptr)
 
-// avx512Outer4 computes an Outer of 4 rows by 32 lanes.
+// avx512Outer4x16 computes an Outer of 4 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer4(p *uintptr)
+func avx512Outer4x16(p *uintptr)
 
-// avx512Outer5 computes an Outer of 5 rows by 32 lanes.
+// avx512Outer5x16 computes an Outer of 5 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer5(p *uintptr)
+func avx512Outer5x16(p *uintptr)
 
-// avx512Outer6 computes an Outer of 6 rows by 32 lanes.
+// avx512Outer6x16 computes an Outer of 6 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer6(p *uintptr)
+func avx512Outer6x16(p *uintptr)
 
-// avx512Outer7 computes an Outer of 7 rows by 32 lanes.
+// avx512Outer7x16 computes an Outer of 7 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer7(p *uintptr)
+func avx512Outer7x16(p *uintptr)
 
-// avx512Outer8 computes an Outer of 8 rows by 32 lanes.
+// avx512Outer8x16 computes an Outer of 8 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer8(p *uintptr)
+func avx512Outer8x16(p *uintptr)
 
-// avx512Outer9 computes an Outer of 9 rows by 32 lanes.
+// avx512Outer9x16 computes an Outer of 9 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer9(p *uintptr)
+func avx512Outer9x16(p *uintptr)
 
-// avx512Outer10 computes an Outer of 10 rows by 32 lanes.
+// avx512Outer10x16 computes an Outer of 10 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer10(p *uintptr)
+func avx512Outer10x16(p *uintptr)
 
-// avx512Outer11 computes an Outer of 11 rows by 32 lanes.
+// avx512Outer11x16 computes an Outer of 11 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer11(p *uintptr)
+func avx512Outer11x16(p *uintptr)
 
-// avx512Outer12 computes an Outer of 12 rows by 32 lanes.
+// avx512Outer12x16 computes an Outer of 12 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer12(p *uintptr)
+func avx512Outer12x16(p *uintptr)
 
-// avx512Outer13 computes an Outer of 13 rows by 32 lanes.
+// avx512Outer13x16 computes an Outer of 13 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer13(p *uintptr)
+func avx512Outer13x16(p *uintptr)
 
-// avx512Outer14 computes an Outer of 14 rows by 32 lanes.
+// avx512Outer14x16 computes an Outer of 14 rows by 16 lanes.
 //
 //go:noescape
-func avx512Outer14(p *uintptr)
+func avx512Outer14x16(p *uintptr)
 
-// avx2Product1 computes a Product of 1 rows by 16 lanes.
+// avx512Product1x32 computes a Product of 1 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product1(p *uintptr)
+func avx512Product1x32(p *uintptr)
 
-// avx2Product2 computes a Product of 2 rows by 16 lanes.
+// avx512Product2x32 computes a Product of 2 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product2(p *uintptr)
+func avx512Product2x32(p *uintptr)
 
-// avx2Product3 computes a Product of 3 rows by 16 lanes.
+// avx512Product3x32 computes a Product of 3 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product3(p *uintptr)
+func avx512Product3x32(p *uintptr)
 
-// avx2Product4 computes a Product of 4 rows by 16 lanes.
+// avx512Product4x32 computes a Product of 4 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product4(p *uintptr)
+func avx512Product4x32(p *uintptr)
 
-// avx2Product5 computes a Product of 5 rows by 16 lanes.
+// avx512Product5x32 computes a Product of 5 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product5(p *uintptr)
+func avx512Product5x32(p *uintptr)
 
-// avx2Product6 computes a Product of 6 rows by 16 lanes.
+// avx512Product6x32 computes a Product of 6 rows by 32 lanes.
 //
 //go:noescape
-func avx2Product6(p *uintptr)
+func avx512Product6x32(p *uintptr)
 
-// avx2Outer1 computes an Outer of 1 rows by 16 lanes.
+// avx512Product7x32 computes a Product of 7 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer1(p *uintptr)
+func avx512Product7x32(p *uintptr)
 
-// avx2Outer2 computes an Outer of 2 rows by 16 lanes.
+// avx512Product8x32 computes a Product of 8 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer2(p *uintptr)
+func avx512Product8x32(p *uintptr)
 
-// avx2Outer3 computes an Outer of 3 rows by 16 lanes.
+// avx512Product9x32 computes a Product of 9 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer3(p *uintptr)
+func avx512Product9x32(p *uintptr)
 
-// avx2Outer4 computes an Outer of 4 rows by 16 lanes.
+// avx512Product10x32 computes a Product of 10 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer4(p *uintptr)
+func avx512Product10x32(p *uintptr)
 
-// avx2Outer5 computes an Outer of 5 rows by 16 lanes.
+// avx512Product11x32 computes a Product of 11 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer5(p *uintptr)
+func avx512Product11x32(p *uintptr)
 
-// avx2Outer6 computes an Outer of 6 rows by 16 lanes.
+// avx512Product12x32 computes a Product of 12 rows by 32 lanes.
 //
 //go:noescape
-func avx2Outer6(p *uintptr)
+func avx512Product12x32(p *uintptr)
+
+// avx512Product13x32 computes a Product of 13 rows by 32 lanes.
+//
+//go:noescape
+func avx512Product13x32(p *uintptr)
+
+// avx512Product14x32 computes a Product of 14 rows by 32 lanes.
+//
+//go:noescape
+func avx512Product14x32(p *uintptr)
+
+// avx512Outer1x32 computes an Outer of 1 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer1x32(p *uintptr)
+
+// avx512Outer2x32 computes an Outer of 2 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer2x32(p *uintptr)
+
+// avx512Outer3x32 computes an Outer of 3 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer3x32(p *uintptr)
+
+// avx512Outer4x32 computes an Outer of 4 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer4x32(p *uintptr)
+
+// avx512Outer5x32 computes an Outer of 5 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer5x32(p *uintptr)
+
+// avx512Outer6x32 computes an Outer of 6 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer6x32(p *uintptr)
+
+// avx512Outer7x32 computes an Outer of 7 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer7x32(p *uintptr)
+
+// avx512Outer8x32 computes an Outer of 8 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer8x32(p *uintptr)
+
+// avx512Outer9x32 computes an Outer of 9 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer9x32(p *uintptr)
+
+// avx512Outer10x32 computes an Outer of 10 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer10x32(p *uintptr)
+
+// avx512Outer11x32 computes an Outer of 11 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer11x32(p *uintptr)
+
+// avx512Outer12x32 computes an Outer of 12 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer12x32(p *uintptr)
+
+// avx512Outer13x32 computes an Outer of 13 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer13x32(p *uintptr)
+
+// avx512Outer14x32 computes an Outer of 14 rows by 32 lanes.
+//
+//go:noescape
+func avx512Outer14x32(p *uintptr)
+
+// avx512Product1x48 computes a Product of 1 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product1x48(p *uintptr)
+
+// avx512Product2x48 computes a Product of 2 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product2x48(p *uintptr)
+
+// avx512Product3x48 computes a Product of 3 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product3x48(p *uintptr)
+
+// avx512Product4x48 computes a Product of 4 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product4x48(p *uintptr)
+
+// avx512Product5x48 computes a Product of 5 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product5x48(p *uintptr)
+
+// avx512Product6x48 computes a Product of 6 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product6x48(p *uintptr)
+
+// avx512Product7x48 computes a Product of 7 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product7x48(p *uintptr)
+
+// avx512Product8x48 computes a Product of 8 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product8x48(p *uintptr)
+
+// avx512Product9x48 computes a Product of 9 rows by 48 lanes.
+//
+//go:noescape
+func avx512Product9x48(p *uintptr)
+
+// avx512Outer1x48 computes an Outer of 1 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer1x48(p *uintptr)
+
+// avx512Outer2x48 computes an Outer of 2 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer2x48(p *uintptr)
+
+// avx512Outer3x48 computes an Outer of 3 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer3x48(p *uintptr)
+
+// avx512Outer4x48 computes an Outer of 4 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer4x48(p *uintptr)
+
+// avx512Outer5x48 computes an Outer of 5 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer5x48(p *uintptr)
+
+// avx512Outer6x48 computes an Outer of 6 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer6x48(p *uintptr)
+
+// avx512Outer7x48 computes an Outer of 7 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer7x48(p *uintptr)
+
+// avx512Outer8x48 computes an Outer of 8 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer8x48(p *uintptr)
+
+// avx512Outer9x48 computes an Outer of 9 rows by 48 lanes.
+//
+//go:noescape
+func avx512Outer9x48(p *uintptr)
+
+// avx2Product1x16 computes a Product of 1 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product1x16(p *uintptr)
+
+// avx2Product2x16 computes a Product of 2 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product2x16(p *uintptr)
+
+// avx2Product3x16 computes a Product of 3 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product3x16(p *uintptr)
+
+// avx2Product4x16 computes a Product of 4 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product4x16(p *uintptr)
+
+// avx2Product5x16 computes a Product of 5 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product5x16(p *uintptr)
+
+// avx2Product6x16 computes a Product of 6 rows by 16 lanes.
+//
+//go:noescape
+func avx2Product6x16(p *uintptr)
+
+// avx2Outer1x16 computes an Outer of 1 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer1x16(p *uintptr)
+
+// avx2Outer2x16 computes an Outer of 2 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer2x16(p *uintptr)
+
+// avx2Outer3x16 computes an Outer of 3 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer3x16(p *uintptr)
+
+// avx2Outer4x16 computes an Outer of 4 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer4x16(p *uintptr)
+
+// avx2Outer5x16 computes an Outer of 5 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer5x16(p *uintptr)
+
+// avx2Outer6x16 computes an Outer of 6 rows by 16 lanes.
+//
+//go:noescape
+func avx2Outer6x16(p *uintptr)
+
+// avx512Peak does rounds times 3360 multiply-adds.
+func avx512Peak(rounds int)
+
+// avx2Peak does rounds times 1680 multiply-adds.
+func avx2Peak(rounds int)

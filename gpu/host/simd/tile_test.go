@@ -44,14 +44,12 @@ func near(t *testing.T, what string, got float32, want, size float64, n int) {
 
 func eachTile(t *testing.T, f func(t *testing.T, k *Tiles, rows int, r *rand.Rand)) {
 	for _, l := range Levels() {
-		k := TilesOf(l)
-		if k == nil {
-			continue
-		}
-		for rows := 1; rows <= k.Rows; rows++ {
-			t.Run(fmt.Sprintf("%v/%d", l, rows), func(t *testing.T) {
-				f(t, k, rows, rand.New(rand.NewPCG(uint64(l), uint64(rows))))
-			})
+		for _, k := range TilesOf(l) {
+			for rows := 1; rows <= k.Rows; rows++ {
+				t.Run(fmt.Sprintf("%v/%dx%d", l, rows, k.Lanes), func(t *testing.T) {
+					f(t, k, rows, rand.New(rand.NewPCG(uint64(l), uint64(rows))))
+				})
+			}
 		}
 	}
 }
@@ -177,23 +175,61 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-func BenchmarkProduct(b *testing.B) {
+func TestTilesFor(t *testing.T) {
 	for _, l := range Levels() {
-		k := TilesOf(l)
-		if k == nil {
-			continue
+		for _, k := range TilesOf(l) {
+			if got := TilesFor(l, k.Lanes); got != k {
+				t.Errorf("%v: %d outputs get tiles of %d lanes", l, k.Lanes, got.Lanes)
+			}
 		}
-		b.Run(l.String(), func(b *testing.B) {
+		for outputs := 1; outputs < 300; outputs++ {
+			k, first := TilesFor(l, outputs), TilesOf(l)[0]
+			padded := func(k *Tiles) int { return (outputs + k.Lanes - 1) / k.Lanes * k.Lanes }
+			if padded(k) > padded(first) {
+				t.Errorf("%v: %d outputs take %d lanes, with the first tiles %d", l, outputs, padded(k), padded(first))
+			}
+		}
+	}
+}
+
+func TestPeak(t *testing.T) {
+	for _, l := range Levels() {
+		if p := Peak(l); (p > 0) != (l != Generic) || p > 2000 {
+			t.Errorf("a core does %g GFLOP/s at level %v", p, l)
+		}
+	}
+}
+
+func BenchmarkTiles(b *testing.B) {
+	for _, l := range Levels() {
+		for _, k := range TilesOf(l) {
 			const segments, n = 3, 320
 			x := make([]float32, segments*1000+k.Rows*96+n)
 			w := make([]float32, segments*n*k.Lanes)
 			c := make([]float32, k.Rows*k.Lanes)
 			offsets := []int{0, 4000, 8000}
-			p := Product{A: &x[0], Stride: 4 * 96, Offsets: &offsets[0], Segments: segments, K: n, B: &w[0], C: &c[0], LDC: 4 * k.Lanes}
-			for b.Loop() {
-				k.Product(k.Rows, &p)
+			report := func(b *testing.B) {
+				flops := float64(b.N) * float64(2*k.Rows*k.Lanes*segments*n) / b.Elapsed().Seconds() / 1e9
+				b.ReportMetric(flops, "GFLOP/s")
+				if peak := Peak(l); peak > 0 {
+					b.ReportMetric(100*flops/peak, "%peak")
+				}
 			}
-			b.ReportMetric(float64(b.N)*float64(2*k.Rows*k.Lanes*segments*n)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
-		})
+			name := fmt.Sprintf("%v/%dx%d/", l, k.Rows, k.Lanes)
+			b.Run(name+"Product", func(b *testing.B) {
+				p := Product{A: &x[0], Stride: 4 * 96, Offsets: &offsets[0], Segments: segments, K: n, B: &w[0], C: &c[0], LDC: 4 * k.Lanes}
+				for b.Loop() {
+					k.Product(k.Rows, &p)
+				}
+				report(b)
+			})
+			b.Run(name+"Outer", func(b *testing.B) {
+				o := Outer{A: &x[0], AStep: 4 * k.Rows, B: &w[0], BStep: 4 * k.Lanes, N: n, Lines: segments, C: &c[0], LDC: 4 * k.Lanes}
+				for b.Loop() {
+					k.Outer(k.Rows, &o)
+				}
+				report(b)
+			})
+		}
 	}
 }

@@ -1,6 +1,5 @@
-// Command gen writes the assembly of package simd.
-//
-//	go run . -out ../kernels_amd64.s -stubs ../kernels_amd64.go
+// Command tile writes the register tiles of package simd, and loops that measure
+// what they could reach.
 package main
 
 import (
@@ -16,21 +15,17 @@ type level struct {
 	name  string
 	bytes int // of a vector
 	regs  int
-	rows  int // of the largest tile
 	vec   func(i int) reg.VecPhysical
 }
 
 var (
-	avx512 = level{"avx512", 64, 32, 14, func(i int) reg.VecPhysical { return zmm[i] }}
-	avx2   = level{"avx2", 32, 16, 6, func(i int) reg.VecPhysical { return ymm[i] }}
+	avx512 = level{"avx512", 64, 32, func(i int) reg.VecPhysical { return zmm[i] }}
+	avx2   = level{"avx2", 32, 16, func(i int) reg.VecPhysical { return ymm[i] }}
 
 	zmm = []reg.VecPhysical{reg.Z0, reg.Z1, reg.Z2, reg.Z3, reg.Z4, reg.Z5, reg.Z6, reg.Z7, reg.Z8, reg.Z9, reg.Z10, reg.Z11, reg.Z12, reg.Z13, reg.Z14, reg.Z15,
 		reg.Z16, reg.Z17, reg.Z18, reg.Z19, reg.Z20, reg.Z21, reg.Z22, reg.Z23, reg.Z24, reg.Z25, reg.Z26, reg.Z27, reg.Z28, reg.Z29, reg.Z30, reg.Z31}
 	ymm = []reg.VecPhysical{reg.Y0, reg.Y1, reg.Y2, reg.Y3, reg.Y4, reg.Y5, reg.Y6, reg.Y7, reg.Y8, reg.Y9, reg.Y10, reg.Y11, reg.Y12, reg.Y13, reg.Y14, reg.Y15}
 )
-
-// width is how many vectors a tile is wide.
-const width = 2
 
 // unroll is how many steps of the inner loop are written out.
 const unroll = 4
@@ -38,20 +33,24 @@ const unroll = 4
 // tile is a register tile under construction.
 type tile struct {
 	level
-	m int
+	m, width int // rows and vectors
 }
 
-func (t tile) lanes() int { return width * t.bytes / 4 }
+func (t tile) lanes() int { return t.width * t.bytes / 4 }
 
-func (t tile) acc(r, v int) reg.VecPhysical { return t.vec(r*width + v) }
+func (t tile) name(kind string) string {
+	return fmt.Sprintf("%s%s%dx%d", t.level.name, kind, t.m, t.lanes())
+}
 
-func (t tile) panel(v int) reg.VecPhysical { return t.vec(t.m*width + v) }
+func (t tile) acc(r, v int) reg.VecPhysical { return t.vec(r*t.width + v) }
+
+func (t tile) panel(v int) reg.VecPhysical { return t.vec(t.m*t.width + v) }
 
 // cast is one of the registers that hold a broadcast element, taken in turn so
 // that the loads run ahead.
 func (t tile) cast(i int) reg.VecPhysical {
-	spare := min(4, t.regs-width-t.m*width)
-	return t.vec(t.m*width + width + i%spare)
+	used := (t.m + 1) * t.width
+	return t.vec(used + i%min(4, t.regs-used))
 }
 
 func (t tile) zero(r reg.VecPhysical) {
@@ -64,13 +63,13 @@ func (t tile) zero(r reg.VecPhysical) {
 
 // step multiplies one element of each row with one vector of the panel.
 func (t tile) step(row func(r int) operand.Mem, panel operand.Mem) {
-	for v := range width {
+	for v := range t.width {
 		VMOVUPS(panel.Offset(v*t.bytes), t.panel(v))
 	}
 	for r := range t.m {
 		a := t.cast(r)
 		VBROADCASTSS(row(r), a)
-		for v := range width {
+		for v := range t.width {
 			VFMADD231PS(t.panel(v), a, t.acc(r, v))
 		}
 	}
@@ -113,7 +112,7 @@ func arg(p reg.Register, i int) operand.Mem { return operand.Mem{Base: p, Disp: 
 // store writes the tile to c, ldc bytes a row.
 func (t tile) store(c, ldc reg.Register) {
 	for r := range t.m {
-		for v := range width {
+		for v := range t.width {
 			VMOVUPS(t.acc(r, v), operand.Mem{Base: c, Disp: v * t.bytes})
 		}
 		if r < t.m-1 {
@@ -128,7 +127,7 @@ func (t tile) store(c, ldc reg.Register) {
 func (t tile) add(c, ldc, scratch reg.Register) {
 	MOVQ(c, scratch)
 	for r := range t.m {
-		for v := range width {
+		for v := range t.width {
 			VADDPS(operand.Mem{Base: scratch, Disp: v * t.bytes}, t.acc(r, v), t.acc(r, v))
 		}
 		if r < t.m-1 {
@@ -138,10 +137,10 @@ func (t tile) add(c, ldc, scratch reg.Register) {
 }
 
 // product writes the kernel for Product, see its Go twin for the fields.
-func (l level) product(m int) {
-	t := tile{l, m}
-	TEXT(fmt.Sprintf("%sProduct%d", l.name, m), NOSPLIT, "func(p *uintptr)")
-	Doc(fmt.Sprintf("%sProduct%d computes a Product of %d rows by %d lanes.", l.name, m, m, t.lanes()))
+func (t tile) product() {
+	m := t.m
+	TEXT(t.name("Product"), NOSPLIT, "func(p *uintptr)")
+	Doc(fmt.Sprintf("%s computes a Product of %d rows by %d lanes.", t.name("Product"), m, t.lanes()))
 	Pragma("noescape")
 	p := reg.RDI
 	Load(Param("p"), p)
@@ -161,18 +160,18 @@ func (l level) product(m int) {
 	MOVQ(arg(p, 8), n)
 	TESTQ(n, n)
 	JZ(operand.LabelRef("zero"))
-	for v := range width {
+	for v := range t.width {
 		VMOVUPS(operand.Mem{Base: n, Disp: v * t.bytes}, t.acc(0, v))
 	}
 	for r := 1; r < m; r++ {
-		for v := range width {
+		for v := range t.width {
 			VMOVAPS(t.acc(0, v), t.acc(r, v))
 		}
 	}
 	JMP(operand.LabelRef("segment"))
 	Label("zero")
 	for r := range m {
-		for v := range width {
+		for v := range t.width {
 			t.zero(t.acc(r, v))
 		}
 	}
@@ -233,7 +232,7 @@ func (l level) product(m int) {
 	z := t.panel(0)
 	t.zero(z)
 	for r := range m {
-		for v := range width {
+		for v := range t.width {
 			// The second source wins when either is NaN: keep the sum there.
 			VMAXPS(t.acc(r, v), z, t.acc(r, v))
 		}
@@ -249,10 +248,10 @@ const (
 )
 
 // outer writes the kernel for Outer, see its Go twin for the fields.
-func (l level) outer(m int) {
-	t := tile{l, m}
-	TEXT(fmt.Sprintf("%sOuter%d", l.name, m), NOSPLIT, "func(p *uintptr)")
-	Doc(fmt.Sprintf("%sOuter%d computes an Outer of %d rows by %d lanes.", l.name, m, m, t.lanes()))
+func (t tile) outer() {
+	m := t.m
+	TEXT(t.name("Outer"), NOSPLIT, "func(p *uintptr)")
+	Doc(fmt.Sprintf("%s computes an Outer of %d rows by %d lanes.", t.name("Outer"), m, t.lanes()))
 	Pragma("noescape")
 	p := reg.RDI
 	Load(Param("p"), p)
@@ -265,7 +264,7 @@ func (l level) outer(m int) {
 	MOVQ(arg(p, 4), bs)
 	MOVQ(arg(p, 7), lines)
 	for r := range m {
-		for v := range width {
+		for v := range t.width {
 			t.zero(t.acc(r, v))
 		}
 	}
@@ -313,16 +312,48 @@ func (l level) outer(m int) {
 	t.store(c, ldc)
 }
 
-func main() {
+// peak writes a loop of independent multiply-adds on registers, which nothing
+// holds back but the units that do them.
+func (l level) peak() {
+	name := l.name + "Peak"
+	TEXT(name, NOSPLIT, "func(rounds int)")
+	Doc(fmt.Sprintf("%s does rounds times %d multiply-adds.", name, peakVectors*l.bytes/4))
+	n := reg.RCX
+	Load(Param("rounds"), n)
+	t := tile{level: l}
+	for i := range l.regs {
+		t.zero(l.vec(i))
+	}
+	Label("loop")
+	for i := range peakVectors {
+		VFMADD231PS(l.vec(l.regs-1), l.vec(l.regs-2), l.vec(i%(l.regs-2)))
+	}
+	DECQ(n)
+	JNZ(operand.LabelRef("loop"))
+	VZEROUPPER()
+	RET()
+}
 
+// peakVectors is a round of peak: every register but two, which hold factors,
+// a whole number of times at both levels.
+const peakVectors = 7 * 30
+
+func main() {
 	ConstraintExpr("!noasm")
-	for _, l := range []level{avx512, avx2} {
-		for m := 1; m <= l.rows; m++ {
-			l.product(m)
+	// The sizes that package simd chooses from, see its Tiles: as many rows as
+	// leave registers for the panel and for broadcasts.
+	for _, s := range []struct {
+		level
+		width, rows int
+	}{{avx512, 1, 14}, {avx512, 2, 14}, {avx512, 3, 9}, {avx2, 2, 6}} {
+		for m := 1; m <= s.rows; m++ {
+			tile{s.level, m, s.width}.product()
 		}
-		for m := 1; m <= l.rows; m++ {
-			l.outer(m)
+		for m := 1; m <= s.rows; m++ {
+			tile{s.level, m, s.width}.outer()
 		}
 	}
+	avx512.peak()
+	avx2.peak()
 	Generate()
 }
