@@ -10,6 +10,9 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 )
 
+// errStepsDone ends the reading after Line.StopAfter batches.
+var errStepsDone = errors.New("as many steps as wanted")
+
 // A batcher takes the samples of a line in order, applies the policy for bad
 // ones and fills batches.
 type batcher struct {
@@ -23,11 +26,12 @@ type batcher struct {
 	dropLast bool
 	samples  int // in an epoch
 
-	cursor Cursor
-	step   int
-	buf    *memory.Buffer // being filled, nil when nothing is in it
-	names  []string       // of its rows
-	bad    []BadSample    // since the last batch
+	cursor    Cursor
+	step      int
+	stopAfter int            // batches of the whole run; 0 for no bound
+	buf       *memory.Buffer // being filled, nil when nothing is in it
+	names     []string       // of its rows
+	bad       []BadSample    // since the last batch
 }
 
 // add takes the next sample of the order with what became of it.
@@ -60,7 +64,7 @@ func (b *batcher) take(w *worker) error {
 		return w.err
 	}
 	if b.policy.Quarantine && !b.quiet {
-		b.bad = append(b.bad, w.badSample())
+		b.bad = append(b.bad, w.badSample(b.cursor.Pos-1))
 	}
 	if allowed, bounded := b.policy.allowed(b.samples); bounded && b.cursor.Failed > allowed {
 		return fmt.Errorf("too many bad samples: %d of the %d in epoch %d, and on_error allows %d; the last is %w",
@@ -107,7 +111,13 @@ func (b *batcher) flush() error {
 	b.buf, b.names = nil, b.names[:0]
 	batch := &Batch{Kind: Samples, Epoch: b.cursor.Epoch, Step: b.step, Cursor: b.cursor, Record: rec}
 	b.step++
-	return send(b.ctx, b.out, message{batch: batch})
+	if err := send(b.ctx, b.out, message{batch: batch}); err != nil {
+		return err
+	}
+	if b.step == b.stopAfter {
+		return errStepsDone
+	}
+	return nil
 }
 
 func (b *batcher) flushBad() error {
@@ -143,14 +153,13 @@ func (b *batcher) close() {
 	}
 }
 
-// badSample is the row of a sample that failed.
-func (w *worker) badSample() BadSample {
-	row := BadSample{
+// badSample is the row of a sample that failed, the pos-th of its epoch's order.
+func (w *worker) badSample(pos int) BadSample {
+	return BadSample{
 		Name:  strings.ToValidUTF8(w.sample.Name, "\uFFFD"),
-		Index: int64(w.sample.Index), Epoch: int32(w.sample.Epoch),
+		Index: int64(w.sample.Index), Epoch: int32(w.sample.Epoch), Pos: int64(pos),
 		Stage: w.stage, Reason: strings.ToValidUTF8(reason(w.err), "\uFFFD"), SHA256: w.sha256,
 	}
-	return row
 }
 
 // reason is what an *Error says besides the columns a row has of its own.

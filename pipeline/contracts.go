@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/memory"
@@ -15,6 +16,10 @@ var ErrSkip = errors.New("skip this sample")
 // ErrResume is in the error of a run that cannot be resumed: there is nothing to
 // go on from, or the configuration is another one.
 var ErrResume = errors.New("cannot resume")
+
+// ErrEnough is what a batch stage returns from Process to end the run early and
+// well: it gets no more batches, and is flushed.
+var ErrEnough = errors.New("enough")
 
 // A Source is a dataset with random access. Read is called concurrently, and
 // must fill Name and Label and either Bytes (append to s.Bytes[:0] to reuse its
@@ -46,6 +51,7 @@ const (
 	Features   Kind = "features"   // one row a sample, one column a layer
 	Weights    Kind = "weights"    // one row a tensor, see net.TensorsOf
 	Quarantine Kind = "quarantine" // one row a bad sample, see BadSample
+	Checkpoint Kind = "checkpoint" // rows as Weights, with momentum and all else that it takes to go on
 )
 
 // Cursor is a place in the order of an epoch: Pos samples of it have been
@@ -134,6 +140,18 @@ type (
 		Resume(ctx context.Context, env *Env) (start Cursor, step int, err error)
 	}
 
+	// Checkpointer is a sink that keeps checkpoints: it says how often it wants one.
+	Checkpointer interface{ Checkpoints() Checkpoints }
+
+	// Stopper is a batch stage with something to save when the run ends early
+	// through no fault of its own: interrupted, or by an error of what comes before
+	// it. Stop is called once, after the last Process and instead of Flush; ctx does
+	// not end, though the run's has, so it must be brief. What it emits goes to the
+	// sinks, past the batch stages after it if these have stopped already.
+	Stopper interface {
+		Stop(ctx context.Context, emit Emit) error
+	}
+
 	// PoolMemory is a batch stage that offers the memory of batch buffers (pinned
 	// memory on a card).
 	PoolMemory interface{ PoolMemory() memory.Allocator }
@@ -167,6 +185,14 @@ type Plan struct {
 type Memory struct {
 	Name  string
 	Bytes int64
+}
+
+// Checkpoints says how often a sink wants checkpoints; 0 is never for that reason.
+// One at the end of the run, also of one that is interrupted, it gets always.
+type Checkpoints struct {
+	Steps    int           // every so many steps of the whole run
+	Interval time.Duration // when so much time has gone since the last
+	Epochs   int           // at the end of every so many epochs
 }
 
 // Env is what the engine tells a batch stage or a sink of the run it is in.
@@ -207,6 +233,9 @@ type Env struct {
 
 	// Accepts reports whether any sink takes batches of this kind.
 	Accepts func(Kind) bool
+
+	// Checkpoints is what the Checkpointer among the sinks wants, nil if there is none.
+	Checkpoints *Checkpoints
 
 	// Validate runs the validation line through a batch stage (Process of each
 	// batch, then Flush if it has one), without closing it. It is nil if the run

@@ -37,6 +37,7 @@ func TestEveryPlaceMayFail(t *testing.T) {
 		{"features.Prepare", "features: "},
 		{"features.Accepts", "features: "},
 		{"features.Write", "features: "},
+		{"features.Finish", "features: "},
 		{"val.folder.Len", ""},
 		{"val.folder.Read", "validate: folder: img"},
 		{"val.decode.Process", "validate: decode: img"},

@@ -34,6 +34,9 @@ func (f *feed) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if l.StopAfter > 0 && l.StartStep >= l.StopAfter {
+		return nil
+	}
 	f.labels = []uint64{labelHash(l.SourceName)}
 	for _, s := range l.Steps {
 		f.labels = append(f.labels, labelHash(s.Label))
@@ -42,7 +45,7 @@ func (f *feed) run(ctx context.Context) error {
 	b := &batcher{
 		ctx: ctx, out: f.out, layout: f.layout, pool: f.pool,
 		policy: l.OnError, quiet: f.quiet, dropLast: l.DropLast, samples: samples,
-		cursor: l.Start, step: l.StartStep,
+		cursor: l.Start, step: l.StartStep, stopAfter: l.StopAfter,
 	}
 	defer b.close()
 
@@ -82,6 +85,9 @@ func (f *feed) run(ctx context.Context) error {
 		}
 	}
 	st.Wait()
+	if errors.Is(failed, errStepsDone) {
+		return nil
+	}
 	if failed != nil {
 		return failed
 	}

@@ -68,7 +68,7 @@ func TestLifeOfALine(t *testing.T) {
 	}
 	for first, later := range map[string]string{
 		"folder.Read": "folder.Close", "decode.Process": "decode.Close", "train.Process": "train.Flush", "train.Flush": "train.Close",
-		"extract.Process": "extract.Flush", "extract.Flush": "extract.Close", "features.Write": "features.Close",
+		"extract.Process": "extract.Flush", "extract.Flush": "extract.Close", "features.Write": "features.Finish", "features.Finish": "features.Close",
 		"features.Close": "train.Close", "extract.Close": "train.Close", "folder.Close": "train.Close", "val.crop.Process": "val.crop.Close",
 	} {
 		last := len(calls) - 1
@@ -85,13 +85,13 @@ func TestLifeOfALine(t *testing.T) {
 	}
 }
 
-func TestNoFlushAfterAFailure(t *testing.T) {
+func TestNoFlushOrFinishAfterAFailure(t *testing.T) {
 	r := newRig(t, 3)
 	r.before = func(_ context.Context, call string) error {
 		switch {
 		case call == "features.Write":
 			return errors.New("disk full")
-		case strings.HasSuffix(call, ".Flush"):
+		case strings.HasSuffix(call, ".Flush"), strings.HasSuffix(call, ".Finish"):
 			return fmt.Errorf("%s was called", call)
 		}
 		return nil

@@ -20,6 +20,7 @@ type Line struct {
 	Start     Cursor
 	StartStep int // Step of the first batch; a resumed run goes on counting
 	Epochs    int // run epochs Start.Epoch .. Epochs-1
+	StopAfter int // end after so many steps in all, as if the epochs were over; 0 for no bound
 
 	Workers int // goroutines that read and process samples; at least 1
 	OnError Policy
@@ -95,7 +96,7 @@ func (l *Line) check() error {
 	wrong(l.BatchSize < 1, "the batch size is %d, want at least 1", l.BatchSize)
 	wrong(l.Workers < 1, "%d workers, want at least 1", l.Workers)
 	c := l.Start
-	wrong(c.Epoch < 0 || c.Pos < 0 || c.Pos > n || c.Skipped < 0 || c.Skipped > c.Pos || c.Failed < 0 || c.Failed > c.Skipped || l.StartStep < 0,
+	wrong(c.Epoch < 0 || c.Pos < 0 || c.Pos > n || c.Skipped < 0 || c.Skipped > c.Pos || c.Failed < 0 || c.Failed > c.Skipped || l.StartStep < 0 || l.StopAfter < 0,
 		"cannot start at epoch %d, position %d (%d skipped, %d failed), step %d: the source has %d samples",
 		c.Epoch, c.Pos, c.Skipped, c.Failed, l.StartStep, n)
 	return errors.Join(errs...)

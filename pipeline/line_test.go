@@ -225,6 +225,8 @@ func (s *rigSink) Write(ctx context.Context, b *Batch) error {
 	return nil
 }
 
+func (s *rigSink) Finish(ctx context.Context) error { return s.call(ctx, s.name+".Finish") }
+
 func (s *rigSink) Close() error {
 	if s.kept != nil {
 		s.kept.Release()

@@ -159,6 +159,7 @@ type BadSample struct {
 	Name   string `json:"name"`
 	Index  int64  `json:"index"`
 	Epoch  int32  `json:"epoch"`
+	Pos    int64  `json:"pos"` // place in the epoch's order, from 0
 	Stage  string `json:"stage"`
 	Reason string `json:"reason"`
 	SHA256 string `json:"sha256"` // of the encoded bytes, hex; empty if they could not be read

@@ -70,6 +70,10 @@ type run struct {
 	provider *place           // the stage that mem comes from, nil if from none
 	pool     *pool
 
+	stoppers sync.WaitGroup // stages that may have a last batch for the sinks
+	last     chan *Batch    // where they send it when the line has ended
+	gone     chan struct{}  // closed when the sinks take no more
+
 	mu     sync.Mutex
 	leaked []*pool // closed with buffers on their way
 }
@@ -92,7 +96,7 @@ type place struct {
 // stream: a place that stops ends all before it, while those after it finish
 // what they were sent.
 func newRun(ctx context.Context, l *Line) *run {
-	r := &run{line: l, mem: memory.NewGoAllocator(), stages: make([]*place, len(l.Stages))}
+	r := &run{line: l, mem: memory.NewGoAllocator(), stages: make([]*place, len(l.Stages)), last: make(chan *Batch), gone: make(chan struct{})}
 	up := ctx
 	add := func(next *place) *place {
 		p := &place{thread: newThread(), ctx: up}
@@ -111,6 +115,9 @@ func newRun(ctx context.Context, l *Line) *run {
 		r.stages[i] = next
 		s := &stagePlace{run: r, place: next, name: l.Stages[i].Name, stage: l.Stages[i].Stage}
 		next.loop, next.close = s.loop, s.close
+		if _, ok := s.stage.(Stopper); ok {
+			r.stoppers.Add(1)
+		}
 	}
 	r.input = add(next)
 	r.input.loop, r.input.close = r.inputLoop, func() error { return l.closeInput("") }
@@ -184,6 +191,14 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 
+	if env.Checkpoints == nil {
+		for _, s := range l.Sinks {
+			if c, ok := s.Sink.(Checkpointer); ok && env.Checkpoints == nil {
+				wants := c.Checkpoints()
+				env.Checkpoints = &wants
+			}
+		}
+	}
 	env.Start, env.StartStep = l.Start, l.StartStep
 	if env.Resume {
 		start, step, err := r.resume(ctx, &env)
@@ -324,6 +339,31 @@ func (r *run) inputLoop() error {
 }
 
 func (r *run) sinkLoop() error {
+	defer close(r.gone)
+	err := r.sinkStream()
+	ctx := r.sinks.ctx
+	if ctx.Err() == nil || !errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	// The run was ended; what its stages save of it is still written.
+	stopped := make(chan struct{})
+	go func() { r.stoppers.Wait(); close(stopped) }()
+	for {
+		select {
+		case b := <-r.last:
+			failed := r.write(context.WithoutCancel(ctx), b)
+			b.Record.Release()
+			if failed != nil {
+				return errors.Join(err, failed)
+			}
+		case <-stopped:
+			return err
+		}
+	}
+}
+
+// sinkStream writes what comes down the line, to its end.
+func (r *run) sinkStream() error {
 	p := r.sinks
 	for {
 		b, err := receive(p.ctx, p.in)

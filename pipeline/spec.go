@@ -1,12 +1,12 @@
 package pipeline
 
 import (
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"go.yaml.in/yaml/v3"
 
@@ -284,14 +284,19 @@ var safeName = regexp.MustCompile(`^[A-Za-z0-9_]([A-Za-z0-9._ -]{0,98}[A-Za-z0-9
 func (s *Spec) Resolved() []byte { return s.env.Resolved }
 
 func (s *Spec) resolve() error {
-	var out bytes.Buffer
+	text, err := marshal(s)
+	s.env.Resolved = []byte(text)
+	return err
+}
+
+func marshal(v any) (string, error) {
+	var out strings.Builder
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)
-	if err := enc.Encode(s); err != nil {
-		return fmt.Errorf("writing the resolved YAML: %w", err) // of a stage's own MarshalYAML
+	if err := enc.Encode(v); err != nil {
+		return "", fmt.Errorf("writing the resolved YAML: %w", err) // of a stage's own MarshalYAML
 	}
-	s.env.Resolved = out.Bytes()
-	return nil
+	return out.String(), nil
 }
 
 // Line is the line to run, with its Env. version is that of the program.

@@ -102,11 +102,16 @@ func (c *checker) check() {
 		Frame: frame, Samples: samples, BatchSize: c.Batch.Size,
 		Workers: c.Run.Workers.or(runtime.GOMAXPROCS(0)), Threads: int(c.Run.Threads), Accepts: c.accepts,
 	}
+	c.checkpoints()
 	if counted {
 		c.env.Classes = c.classes(c.Source)
 	}
 	if c.Validate != nil {
 		c.validate(counted, framed)
+	}
+	c.env.Preprocessing = c.preprocessing(c.Samples)
+	if c.Validate != nil {
+		c.env.ValidationPreprocessing = c.preprocessing(c.Validate.Samples)
 	}
 	if counted && framed && sized {
 		c.plan()
@@ -116,6 +121,19 @@ func (c *checker) check() {
 		whole := part{report: func(d *config.Decoder, err error) { d.Report(c.root, err) }}
 		c.ask(whole, c.resolve)
 	}
+}
+
+// preprocessing is sample stages as YAML, empty after a mistake in one.
+func (c *checker) preprocessing(items []sampleItem) string {
+	for _, i := range items {
+		if i.Value == nil {
+			return ""
+		}
+	}
+	var text string
+	whole := part{report: func(d *config.Decoder, err error) { d.Report(c.root, err) }}
+	c.ask(whole, func() (err error) { text, err = marshal(items); return err })
+	return text
 }
 
 // quarantine adds the sink that bad images go to, unless there is one.
@@ -132,6 +150,22 @@ func (c *checker) quarantine() {
 	}
 	item.Node = n
 	c.Sinks = append(c.Sinks, sinkItem{item})
+}
+
+// checkpoints finds the sink that wants checkpoints.
+func (c *checker) checkpoints() {
+	for _, k := range c.Sinks {
+		keeper, ok := k.Value.(Checkpointer)
+		if !ok {
+			continue
+		}
+		if c.env.Checkpoints != nil {
+			k.Report(c.d, errors.New("there is a sink for checkpoints before it: one is enough"))
+			continue
+		}
+		wants := keeper.Checkpoints()
+		c.env.Checkpoints = &wants
+	}
 }
 
 // count gives the length of a source that was built.
@@ -231,11 +265,12 @@ func (s *Spec) accepts(k Kind) bool {
 }
 
 // plan asks every batch stage and sink for its plan. Whether a short last batch
-// is dropped follows from the plans and is told to them, so if one says that it
+// is dropped, and whether there is an order, follows from the plans and is told to them, so if one says that it
 // trains, which drops it, there is a second round.
 func (c *checker) plan() {
 	auto := false
 	for {
+		c.env.Shuffle = c.Batch.Shuffle.or(auto)
 		c.env.DropLast = c.Batch.Last.drop(auto)
 		c.env.StepsPerEpoch = c.env.Samples / c.env.BatchSize
 		if !c.env.DropLast && c.env.Samples%c.env.BatchSize != 0 {
@@ -244,7 +279,8 @@ func (c *checker) plan() {
 		if !c.planRound() {
 			break
 		}
-		if auto = c.train; c.env.DropLast == c.Batch.Last.drop(auto) {
+		auto = c.train
+		if c.env.DropLast == c.Batch.Last.drop(auto) && c.env.Shuffle == c.Batch.Shuffle.or(auto) {
 			break
 		}
 	}

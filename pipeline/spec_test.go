@@ -301,6 +301,12 @@ func TestSpecLine(t *testing.T) {
 		env.StepsPerEpoch != 5 || env.Epochs != 3 || env.ValidationBatch != 3 || env.ValidationSamples != 5 || env.Validate != nil {
 		t.Errorf("env %+v", env)
 	}
+	if want := "- spec_keep: {}\n- spec_crop:\n    size: 8\n- spec_keep: {}\n- spec_crop:\n    size: 6\n"; env.Preprocessing != want {
+		t.Errorf("preprocessing is %q, want %q", env.Preprocessing, want)
+	}
+	if want := "- spec_crop:\n    size: 6\n"; env.ValidationPreprocessing != want || !env.Shuffle {
+		t.Errorf("preprocessing of the validation is %q, want %q; shuffle %v", env.ValidationPreprocessing, want, env.Shuffle)
+	}
 	if !env.Accepts(Metrics) || !env.Accepts(Quarantine) || env.Accepts(Weights) {
 		t.Error("Accepts does not follow the sinks")
 	}

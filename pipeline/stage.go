@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"io"
 )
 
@@ -14,7 +15,40 @@ type stagePlace struct {
 }
 
 func (s *stagePlace) loop() error {
-	return consume(s.ctx, s.in, s.name, s.stage, s.run.pool, s.emit)
+	own, err := consume(s.ctx, s.in, s.name, s.stage, s.run.pool, s.emit)
+	stopper, ok := s.stage.(Stopper)
+	if !ok {
+		return err
+	}
+	defer s.run.stoppers.Done()
+	cause := context.Cause(s.ctx)
+	if err == nil || own && cause == nil || errors.Is(cause, errStopped) {
+		return err
+	}
+	stopped := guard(s.name, func() error { return stopper.Stop(context.WithoutCancel(s.ctx), s.emitLast) })
+	if stopped != nil {
+		return errors.Join(err, stopped)
+	}
+	return err
+}
+
+// emitLast sends a batch on, if need be straight to the sinks.
+func (s *stagePlace) emitLast(b *Batch) error {
+	if s.ctx.Err() == nil {
+		b.Record.Retain()
+		if s.emit(b) == nil {
+			b.Record.Release()
+			return nil
+		}
+	}
+	copied := *b
+	select {
+	case s.run.last <- &copied:
+		return nil
+	case <-s.run.gone:
+		b.Record.Release()
+		return errors.New("the sinks have ended")
+	}
 }
 
 func (s *stagePlace) close() error {
@@ -25,29 +59,34 @@ func (s *stagePlace) close() error {
 }
 
 // consume runs what comes in through a batch stage until it ends, then flushes
-// the stage. What the stage does not accept goes by it, in order.
-func consume(ctx context.Context, in <-chan message, name string, stage BatchStage, pool *pool, emit Emit) error {
+// the stage. What the stage does not accept goes by it, in order. own says that
+// an error came out of the stage.
+func consume(ctx context.Context, in <-chan message, name string, stage BatchStage, pool *pool, emit Emit) (own bool, err error) {
 	for {
 		b, err := receive(ctx, in)
 		if err != nil {
-			return err
+			return false, err
 		}
 		if b == nil {
 			break
 		}
-		if err := process(ctx, b, name, stage, pool, emit); err != nil {
-			return err
+		err = process(ctx, b, name, stage, pool, emit)
+		if errors.Is(err, ErrEnough) {
+			break
+		}
+		if err != nil {
+			return true, err
 		}
 	}
 	flusher, ok := stage.(Flusher)
 	if !ok {
-		return nil
+		return false, nil
 	}
 	defer pool.working()()
 	if err := guard(name, func() error { return flusher.Flush(ctx, emit) }); err != nil {
-		return err
+		return true, err
 	}
-	return context.Cause(ctx) // a stage may have dropped an error of emit
+	return false, context.Cause(ctx) // a stage may have dropped an error of emit
 }
 
 func process(ctx context.Context, b *Batch, name string, stage BatchStage, pool *pool, emit Emit) error {

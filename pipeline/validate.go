@@ -13,7 +13,7 @@ func (l *Line) asValidationOf(main *Line) *Line {
 	v := *l
 	v.Seed, v.Workers = main.Seed, main.Workers
 	v.DropLast, v.Shuffle = false, false
-	v.Start, v.StartStep, v.Epochs = Cursor{}, 0, 1
+	v.Start, v.StartStep, v.Epochs, v.StopAfter = Cursor{}, 0, 1, 0
 	return &v
 }
 
@@ -50,7 +50,10 @@ func (r *run) validation(p *place) func(ctx context.Context, stage BatchStage) e
 		told = true
 		var reading sync.WaitGroup
 		reading.Go(func() { _ = send(ctx, in, message{err: f.run(ctx)}) })
-		err = guard("validate", func() error { return consume(ctx, in, "validate", stage, pool, p.emit) })
+		err = guard("validate", func() error {
+			_, err := consume(ctx, in, "validate", stage, pool, p.emit)
+			return err
+		})
 		cancel(errStopped)
 		reading.Wait()
 		r.retire(pool)
