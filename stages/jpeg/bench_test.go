@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"sluice/stages/internal/jpegenc"
@@ -115,6 +116,20 @@ func BenchmarkDecode(b *testing.B) {
 			return m.Width, m.Height, nil
 		})
 	}
+	b.Run(name+"/parallel", func(b *testing.B) { // as many goroutines as -cpu says, at the best level
+		var next atomic.Int64
+		b.RunParallel(func(pb *testing.PB) {
+			var d Decoder
+			for pb.Next() {
+				if _, err := d.Decode(files[int(next.Add(1))%len(files)], Options{}); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
+		b.ReportMetric(0, "ns/op")
+	})
 	run("image-jpeg", func(data []byte) (int, int, error) {
 		m, err := stdjpeg.Decode(bytes.NewReader(data))
 		if err != nil {

@@ -74,13 +74,17 @@ func TestCutAnywhere(t *testing.T) {
 			if progressive {
 				continue
 			}
-			// Gray of one component, MCUs are blocks: all before the damage are right.
+			// Of one component MCUs are blocks: all before the damage are right, the others gray.
 			if name == "gray" {
-				for b := range m.Damage.MCU {
+				for b := range m.Damage.MCUs {
 					for y := b / 5 * 8; y < min(b/5*8+8, 17); y++ {
 						x, to := b%5*8, min(b%5*8+8, 33)
-						if !bytes.Equal(m.Planes[0].Pix[y*m.Planes[0].Stride:][x:to], whole[0][y*33:][x:to]) {
-							t.Fatalf("cut to %d: block %d before the damage differs", n, b)
+						want := whole[0][y*33:][x:to]
+						if b >= m.Damage.MCU {
+							want = bytes.Repeat([]byte{128}, to-x)
+						}
+						if !bytes.Equal(m.Planes[0].Pix[y*m.Planes[0].Stride:][x:to], want) {
+							t.Fatalf("cut to %d, damage at block %d: block %d is wrong", n, m.Damage.MCU, b)
 						}
 					}
 				}
@@ -286,6 +290,8 @@ func TestTolerates(t *testing.T) {
 	for name, data := range map[string][]byte{
 		"comments and short APPn": bytes.Join([][]byte{file[:2], app, file[2:]}, nil),
 		"fill bytes":              bytes.ReplaceAll(file, []byte{0xFF, 0xC1}, []byte{0xFF, 0xFF, 0xFF, 0xC1}),
+		"a fill byte at restarts": bytes.ReplaceAll(file, []byte{0xFF, 0xD1}, []byte{0xFF, 0xFF, 0xD1}),
+		"some bytes too many":     append(append(bytes.Clone(file[:len(file)-2]), bytes.Repeat([]byte{0x5A}, slack)...), 0xFF, 0xD9),
 		"fill bytes at restarts":  bytes.ReplaceAll(file, []byte{0xFF, 0xD0}, []byte{0xFF, 0xFF, 0xFF, 0xD0}),
 		"junk before a marker":    bytes.ReplaceAll(file, []byte{0xFF, 0xC1}, []byte{1, 2, 0, 0xFF, 0xC1}),
 		"trailing garbage":        append(bytes.Clone(file), "and then\xff\xd8 more\xff\xc0"...),
@@ -299,6 +305,46 @@ func TestTolerates(t *testing.T) {
 			continue
 		}
 		samePlanes(t, planes(m), want)
+	}
+	// More bytes than any padding are a sign of damage.
+	more := append(append(bytes.Clone(file[:len(file)-2]), bytes.Repeat([]byte{0x5A}, slack+2)...), 0xFF, 0xD9)
+	var damage *Damage
+	if _, err := d.Decode(more, Options{}); !errors.As(err, &damage) || !strings.Contains(damage.Reason, "go on") {
+		t.Errorf("%d bytes too many: %v", slack+2, err)
+	}
+}
+
+// A component of which there is no scan is gray, whatever its memory held before.
+func TestMissingScan(t *testing.T) {
+	rng := rand.New(rand.NewPCG(12, 12))
+	s := newSheet(rng, 50, 40, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1})
+	for _, progressive := range []bool{false, true} {
+		scans := s.baseline(false)
+		if progressive {
+			scans = s.script(rng)
+			for scans[len(scans)-1].comps[0] == 2 {
+				scans = scans[:len(scans)-1]
+			}
+		}
+		var d Decoder
+		whole := planes(decode(t, &d, s.file(rng, false, 0, s.baseline(false)...)))
+		part := s.file(rng, progressive, 0, scans[:len(scans)-1]...)
+		if progressive {
+			part = part[:len(part)-2]
+		}
+		var damage *Damage
+		if _, err := d.Decode(part, Options{}); !errors.As(err, &damage) {
+			t.Errorf("progressive %v: %v", progressive, err)
+		}
+		m, err := d.Decode(part, Options{Keep: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := planes(m)
+		samePlanes(t, got[:1], whole[:1])
+		if want := bytes.Repeat([]byte{128}, len(got[2])); !progressive && !bytes.Equal(got[2], want) {
+			t.Error("what is missing is not gray")
+		}
 	}
 }
 

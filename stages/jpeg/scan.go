@@ -75,6 +75,9 @@ func (d *Decoder) startScan() error {
 		return err
 	}
 	for _, c := range s.comps {
+		if !c.begun && !d.quantSet[c.tq] {
+			return formatError("quantisation table %d is missing", c.tq)
+		}
 		if s.ss == 0 && s.ah == 0 && !d.dc[c.td].set {
 			return formatError("DC Huffman table %d is missing", c.td)
 		}
@@ -83,11 +86,7 @@ func (d *Decoder) startScan() error {
 		}
 	}
 	for _, c := range s.comps {
-		// The table as it is at a component's first scan is its own.
-		if !c.begun {
-			if !d.quantSet[c.tq] {
-				return formatError("quantisation table %d is missing", c.tq)
-			}
+		if !c.begun { // its table is the one of now, whatever follows
 			c.quant, c.begun = d.quant[c.tq], true
 		}
 	}
