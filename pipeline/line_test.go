@@ -546,7 +546,7 @@ func TestQuarantine(t *testing.T) {
 		return hex.EncodeToString(s[:])
 	}
 	bad := func(i int, reason string) BadSample {
-		return BadSample{Name: fmt.Sprintf("img%03d.jpg", i), Index: int64(i), Stage: "picky", Reason: reason, SHA256: sum(i)}
+		return BadSample{Name: fmt.Sprintf("img%03d.jpg", i), Index: int64(i), Pos: int64(i), Stage: "picky", Reason: reason, SHA256: sum(i)}
 	}
 	var kinds []string
 	var rows []BadSample
