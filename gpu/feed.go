@@ -3,6 +3,7 @@ package gpu
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"sluice/net"
 	"sluice/pipeline"
@@ -24,6 +25,8 @@ type feed struct {
 	// labels[i] is the network's label of the source's label i; nil where they
 	// are the same.
 	labels []int32
+	// unlabelled loads no labels, whatever the source has.
+	unlabelled bool
 
 	in      [2]net.Input
 	mapped  [2][]int32 // labels of the loaded batch, if they differ
@@ -88,6 +91,14 @@ func (f *feed) take() *loaded {
 // networkLabels checks the labels of a batch and numbers them as the network
 // does.
 func (f *feed) networkLabels(slot, epoch int, images pipeline.Images) ([]int32, error) {
+	if f.unlabelled {
+		out := slices.Grow(f.mapped[slot][:0], images.N)[:images.N]
+		for i := range out {
+			out[i] = -1
+		}
+		f.mapped[slot] = out
+		return out, nil
+	}
 	known := len(f.classes)
 	if f.labels != nil {
 		known = len(f.labels)

@@ -4,6 +4,8 @@
 //	feed.go       the two inputs of a network: one is loaded while the other computes
 //	train.go      the stage that learns
 //	evaluate.go   the stage that measures trained weights
+//	extract.go    the stage that computes features with trained weights
+//	features.go   the batch of features
 //	progress.go   averages over steps, and the metrics made of them
 //	weights.go    the batch of weights and what is written about them
 //	plan.go       what check prints of a network and its memory
