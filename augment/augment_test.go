@@ -1,6 +1,7 @@
 package augment
 
 import (
+	"fmt"
 	"image"
 	"image/color"
 	"math"
@@ -66,17 +67,26 @@ func ycbcr(p *RGB, r image.YCbCrSubsampleRatio, at image.Point) *image.YCbCr {
 	return img
 }
 
+// render renders with every level that there is, which must agree.
 func render(t testing.TB, img image.Image, v View) *RGB {
 	t.Helper()
-	var r Renderer
-	dst := &RGB{}
-	if err := r.Render(dst, img, v); err != nil {
-		t.Fatal(err)
+	var want *RGB
+	for _, l := range levels() {
+		var r Renderer
+		r.level = l
+		dst := &RGB{}
+		if err := r.Render(dst, img, v); err != nil {
+			t.Fatal(err)
+		}
+		if want == nil {
+			want = dst
+		}
+		same(t, fmt.Sprintf("%s after %s", l, levelGeneric), dst, want)
 	}
-	return dst
+	return want
 }
 
-func same(t *testing.T, what string, got, want *RGB) {
+func same(t testing.TB, what string, got, want *RGB) {
 	t.Helper()
 	if got.W != want.W || got.H != want.H {
 		t.Fatalf("%s: got %d x %d pixels, want %d x %d", what, got.W, got.H, want.W, want.H)

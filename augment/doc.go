@@ -9,5 +9,12 @@
 // when each of them is made on the whole picture.
 //
 // The functions do no I/O, start no goroutine, and use integer arithmetic only
-// where pixels are computed, so every CPU gives the same bits.
+// where pixels are computed, so every CPU gives the same bits: in AVX-512, AVX2 or plain Go, the best
+// that there is or what the environment variable SLUICE_CPU names (avx512, avx2, generic).
+//
+// A picture that is scaled goes through three passes, row by row of the window, in the fixed point of axis.go:
+//
+//	planes of samples ── down: a few rows to one ── across: a few samples to one ── colour ──▶ a row of RGB
+//
+// The planes are those of an *image.YCbCr, each at its own resolution, or the channels of RGB pixels.
 package augment

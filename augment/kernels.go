@@ -109,3 +109,12 @@ func splitGo(r, g, b, pix []byte) {
 		r[i], g[i], b[i] = p[0], p[1], p[2]
 	}
 }
+
+// turnGo makes columns rows: dst[to+i*by+x] is src[at+x*step+i], for i < turned and x < n.
+func turnGo(dst []byte, to, by int, src []byte, at, step, n int) {
+	for x := range n {
+		for i, v := range src[at+x*step:][:turned] {
+			dst[to+i*by+x] = v
+		}
+	}
+}

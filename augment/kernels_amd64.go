@@ -65,3 +65,15 @@ func (l level) split(r, g, b, pix []byte) {
 	}
 	splitGo(r, g, b, pix)
 }
+
+// turn is turnGo.
+func (l level) turn(dst []byte, to, by int, src []byte, at, step, n int) {
+	if l < levelAVX2 || n < 8 {
+		turnGo(dst, to, by, src, at, step, n)
+		return
+	}
+	// The ends of both walks, so that what does not fit fails here.
+	_, _ = dst[to+max(0, (turned-1)*by)+n-1], dst[to+min(0, (turned-1)*by)]
+	_, _ = src[at+max(0, (n-1)*step)+turned-1], src[at+min(0, (n-1)*step)]
+	turnAVX2(dst, to, by, src, at, step, n)
+}

@@ -1197,3 +1197,76 @@ chunk:
 done:
 	VZEROUPPER
 	RET
+
+// func turnAVX2(dst []byte, to int, by int, src []byte, at int, step int, n int)
+// Requires: AVX, CMOV
+TEXT ·turnAVX2(SB), NOSPLIT, $0-88
+	MOVQ dst_base+0(FP), AX
+	MOVQ src_base+40(FP), CX
+	MOVQ to+24(FP), DX
+	ADDQ DX, AX
+	MOVQ at+64(FP), DX
+	ADDQ DX, CX
+	MOVQ by+32(FP), DX
+	MOVQ step+72(FP), BX
+	MOVQ n+80(FP), SI
+	SUBQ $0x08, SI
+	XORQ DI, DI
+
+eight:
+	MOVQ       DI, R8
+	IMULQ      BX, R8
+	ADDQ       CX, R8
+	VMOVQ      (R8), X0
+	ADDQ       BX, R8
+	VMOVQ      (R8), X1
+	ADDQ       BX, R8
+	VMOVQ      (R8), X2
+	ADDQ       BX, R8
+	VMOVQ      (R8), X3
+	ADDQ       BX, R8
+	VMOVQ      (R8), X4
+	ADDQ       BX, R8
+	VMOVQ      (R8), X5
+	ADDQ       BX, R8
+	VMOVQ      (R8), X6
+	ADDQ       BX, R8
+	VMOVQ      (R8), X7
+	VPUNPCKLBW X1, X0, X1
+	VPUNPCKLBW X3, X2, X2
+	VPUNPCKLBW X5, X4, X3
+	VPUNPCKLBW X7, X6, X4
+	VPUNPCKLWD X2, X1, X0
+	VPUNPCKHWD X2, X1, X1
+	VPUNPCKLWD X4, X3, X2
+	VPUNPCKHWD X4, X3, X3
+	LEAQ       (AX)(DI*1), R8
+	VPUNPCKLDQ X2, X0, X4
+	VPUNPCKHDQ X2, X0, X0
+	VMOVQ      X4, (R8)
+	ADDQ       DX, R8
+	VMOVHPS    X4, (R8)
+	ADDQ       DX, R8
+	VMOVQ      X0, (R8)
+	ADDQ       DX, R8
+	VMOVHPS    X0, (R8)
+	ADDQ       DX, R8
+	VPUNPCKLDQ X3, X1, X0
+	VPUNPCKHDQ X3, X1, X1
+	VMOVQ      X0, (R8)
+	ADDQ       DX, R8
+	VMOVHPS    X0, (R8)
+	ADDQ       DX, R8
+	VMOVQ      X1, (R8)
+	ADDQ       DX, R8
+	VMOVHPS    X1, (R8)
+	CMPQ       DI, SI
+	JGE        done
+	ADDQ       $0x08, DI
+	CMPQ       DI, SI
+	CMOVQGT    SI, DI
+	JMP        eight
+
+done:
+	VZEROUPPER
+	RET

@@ -27,3 +27,6 @@ func packRGBAVX2(dst []byte, r []int16, g []int16, b []int16)
 
 // splitAVX2 is splitGo for at least 32 pixels.
 func splitAVX2(r []byte, g []byte, b []byte, pix []byte)
+
+// turnAVX2 is turnGo for at least eight columns.
+func turnAVX2(dst []byte, to int, by int, src []byte, at int, step int, n int)

@@ -55,9 +55,11 @@ type plane struct {
 // with samples sited at the middle of the pixels they stand for (JFIF), and only the window is
 // converted to RGB. Other pictures than *RGB, *image.YCbCr and *image.Gray are converted row by row.
 // A picture that is not scaled keeps its exact pixels, YCbCr converted as image/color does;
-// transparency shows white.
+// transparency shows white. A scaled one is within 0.53 levels of what exact arithmetic gives (0.55 from
+// YCbCr), half a level being the rounding.
 //
-// An error says that v does not fit img, or that the window is absurdly large.
+// An error says that v does not fit img, that the window is absurdly large, or that SLUICE_CPU names
+// what this machine has not.
 func (r *Renderer) Render(dst *RGB, img image.Image, v View) error {
 	if err := v.fits(img); err != nil {
 		return err
@@ -291,7 +293,7 @@ func (p *plane) row(y int) []byte {
 // fetch brings row p.next and maybe more to the ring.
 func (r *Renderer) fetch(p *plane) {
 	if p.pix != nil {
-		p.turn()
+		p.turn(r.level)
 		return
 	}
 	first := &r.planes[0]

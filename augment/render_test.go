@@ -7,6 +7,7 @@ import (
 	"image/draw"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/disintegration/imaging"
@@ -317,20 +318,109 @@ func TestRenderAllocatesNothing(t *testing.T) {
 		"RGB":     {src, v},
 		"420":     {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), v},
 		"NRGBA":   {imaging.Clone(src), v},
+		"far":     {src, NewView(500, 375, 1).Scale(64, 48)},
 		"rotated": {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), NewView(500, 375, 6).Scale(256, 341).Crop(0, 0, 224, 224)},
 	} {
-		var r Renderer
-		dst := &RGB{}
-		if n := testing.AllocsPerRun(5, func() {
-			if err := r.Render(dst, c.img, c.v); err != nil {
-				t.Fatal(err)
+		for _, l := range levels() {
+			var r Renderer
+			r.level = l
+			dst := &RGB{}
+			if n := testing.AllocsPerRun(5, func() {
+				if err := r.Render(dst, c.img, c.v); err != nil {
+					t.Fatal(err)
+				}
+			}); n != 0 {
+				t.Errorf("%s, %s: %g allocations a rendering", name, l, n)
 			}
-		}); n != 0 {
-			t.Errorf("%s: %g allocations a rendering", name, n)
 		}
 	}
 }
 
+// A Renderer that has rendered anything else before gives the same pixels.
+func TestRendererKeepsNothing(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 3))
+	used := make([]Renderer, len(levels()))
+	for i, l := range levels() {
+		used[i].level = l
+	}
+	for trial := range 60 {
+		w, h := 1+rng.IntN(150), 1+rng.IntN(150)
+		img, v := anyPicture(rng, w, h), anyView(rng, w, h)
+		want := render(t, img, v)
+		for i := range used {
+			dst := &RGB{}
+			if err := used[i].Render(dst, img, v); err != nil {
+				t.Fatal(err)
+			}
+			same(t, fmt.Sprintf("trial %d, %s, %T, %+v", trial, used[i].level, img, v), dst, want)
+		}
+	}
+}
+
+func TestLevelOfTheEnvironment(t *testing.T) {
+	p, v := NewRGB(10, 8), NewView(10, 8, 1).Scale(5, 4)
+	for _, l := range levels() {
+		t.Setenv("SLUICE_CPU", l.String())
+		var r Renderer
+		if err := r.Render(&RGB{}, p, v); err != nil || r.level != l {
+			t.Errorf("%s: level %s, %v", l, r.level, err)
+		}
+	}
+	t.Setenv("SLUICE_CPU", "")
+	var r Renderer
+	if err := r.Render(&RGB{}, p, v); err != nil || r.level != best() {
+		t.Errorf("none: level %s, %v", r.level, err)
+	}
+	t.Setenv("SLUICE_CPU", "sse9")
+	if err := r.Render(&RGB{}, p, v); err != nil {
+		t.Errorf("a level is chosen once: %v", err)
+	}
+	if err := new(Renderer).Render(&RGB{}, p, v); err == nil || !strings.Contains(err.Error(), `SLUICE_CPU is "sse9"`) || !strings.Contains(err.Error(), "generic") {
+		t.Errorf("sse9: %v", err)
+	}
+}
+
+// anyPicture is noise of any of the kinds that are rendered in different ways.
+func anyPicture(rng *rand.Rand, w, h int) image.Image {
+	src := noise(w, h, rng.Uint64())
+	switch k := rng.IntN(len(ratios) + 3); {
+	case k < len(ratios):
+		return ycbcr(src, ratios[k], image.Pt(rng.IntN(4), rng.IntN(4)))
+	case k == len(ratios):
+		return imaging.Clone(src)
+	case k == len(ratios)+1:
+		gray := image.NewGray(image.Rect(0, 0, w, h))
+		copy(gray.Pix, src.Pix)
+		return gray
+	default:
+		return src
+	}
+}
+
+// anyView is a scaling by between a fortieth and three, the same on both sides or not, in any
+// orientation, of which a part is kept.
+func anyView(rng *rand.Rand, w, h int) View {
+	v := NewView(w, h, 1+rng.IntN(8))
+	x, y := 0.02+rng.Float64(), 0.02+rng.Float64()
+	switch rng.IntN(4) {
+	case 0:
+		x, y = x/16, y/16
+	case 1:
+		x, y = 3*x, 3*y
+	case 2:
+		x, y = 0.5, 0.5 // where the kernels across change
+	}
+	v = v.Scale(max(1, int(x*float64(v.Size.X))), max(1, int(y*float64(v.Size.Y))))
+	b := v.Bounds()
+	cw, ch := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
+	v = v.Crop(rng.IntN(b.X-cw+1), rng.IntN(b.Y-ch+1), cw, ch)
+	if rng.IntN(2) == 0 {
+		v = v.Mirror()
+	}
+	return v
+}
+
+// BenchmarkRender renders a 224 x 224 crop of a photo whose shorter side is made 256, with every level.
 func BenchmarkRender(b *testing.B) {
 	src := photo(500, 375, 1)
 	v := NewView(500, 375, 1).Scale(341, 256).Crop(42, 0, 256, 256).Crop(3, 5, 224, 224).Mirror()
@@ -346,15 +436,18 @@ func BenchmarkRender(b *testing.B) {
 		{"YCbCr420unscaled", planes, NewView(500, 375, 1).Crop(10, 20, 224, 224)},
 		{"NRGBA", imaging.Clone(src), v},
 	} {
-		b.Run(c.name, func(b *testing.B) {
-			var r Renderer
-			dst := &RGB{}
-			for b.Loop() {
-				if err := r.Render(dst, c.img, c.v); err != nil {
-					b.Fatal(err)
+		for _, l := range levels() {
+			b.Run(c.name+"/"+l.String(), func(b *testing.B) {
+				var r Renderer
+				r.level = l
+				dst := &RGB{}
+				for b.Loop() {
+					if err := r.Render(dst, c.img, c.v); err != nil {
+						b.Fatal(err)
+					}
 				}
-			}
-			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
-		})
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
+			})
+		}
 	}
 }

@@ -45,6 +45,7 @@ func main() {
 		}
 		return -1
 	}))
+	turn()
 	Generate()
 }
 
@@ -460,4 +461,65 @@ func split(separate [3][3]Mem) {
 			VMOVDQU(v, Mem{Base: dst[k], Index: i, Scale: 1})
 		}
 	})
+}
+
+// turn exchanges rows and columns of 8 x 8 bytes.
+func turn() {
+	TEXT("turnAVX2", NOSPLIT, "func(dst []byte, to, by int, src []byte, at, step, n int)")
+	Doc("turnAVX2 is turnGo for at least eight columns.")
+	gp := func(c gotypes.Component) reg.GPVirtual { return Load(c, GP64()).(reg.GPVirtual) }
+	dst, src := gp(Param("dst").Base()), gp(Param("src").Base())
+	ADDQ(Load(Param("to"), GP64()), dst)
+	ADDQ(Load(Param("at"), GP64()), src)
+	by, step, n := gp(Param("by")), gp(Param("step")), gp(Param("n"))
+	SUBQ(U8(8), n) // where the last eight begin
+	x := GP64()
+	XORQ(x, x)
+	Label("eight")
+	// from is src[x*step:]; the eight rows are loaded in turn.
+	from := GP64()
+	MOVQ(x, from)
+	IMULQ(step, from)
+	ADDQ(src, from)
+	var v, w [8]reg.VecVirtual
+	for i := range v {
+		v[i] = XMM()
+		VMOVQ(Mem{Base: from}, v[i])
+		if i < len(v)-1 {
+			ADDQ(step, from)
+		}
+	}
+	// Bytes of two rows, words of four, and double words of eight, side by side.
+	for i := range 4 {
+		w[i] = XMM()
+		VPUNPCKLBW(v[2*i+1], v[2*i], w[i])
+	}
+	for i := range 2 {
+		VPUNPCKLWD(w[2*i+1], w[2*i], v[2*i])
+		VPUNPCKHWD(w[2*i+1], w[2*i], v[2*i+1])
+	}
+	to := GP64()
+	LEAQ(Mem{Base: dst, Index: x, Scale: 1}, to)
+	for i := range 2 {
+		lo, hi := XMM(), XMM()
+		VPUNPCKLDQ(v[2+i], v[i], lo)
+		VPUNPCKHDQ(v[2+i], v[i], hi)
+		for k, u := range []reg.VecVirtual{lo, hi} {
+			VMOVQ(u, Mem{Base: to})
+			ADDQ(by, to)
+			VMOVHPS(u, Mem{Base: to})
+			if i+k < 2 {
+				ADDQ(by, to)
+			}
+		}
+	}
+	CMPQ(x, n)
+	JGE(LabelRef("done"))
+	ADDQ(U8(8), x)
+	CMPQ(x, n)
+	CMOVQGT(n, x)
+	JMP(LabelRef("eight"))
+	Label("done")
+	VZEROUPPER()
+	RET()
 }
