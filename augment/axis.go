@@ -10,9 +10,10 @@ import "math/bits"
 //	across      sum of weight x that, rounded to 7 fraction bits: int16
 //	colour      sums of 7 fraction bits, each product rounded to them; the result is rounded to a level
 //
-// No sum overflows and only the last one is clamped. Each weight is less than 1/32768 off, so that
-// beside the half level of the last rounding an output is off by 0.03 levels at worst when enlarging or
-// halving (0.05 from YCbCr), and a large reduction, where errors average out, by as little in practice.
+// No sum overflows and only the last one is clamped. Running sums of the weights are within half of 1/32768,
+// so that beside the half level of the last rounding an output is off by 0.03 levels at worst when
+// enlarging or halving (0.09 from YCbCr). The bound grows with the number of weights, the error itself
+// hardly, as it averages out.
 const (
 	weightBits = 15
 	downBits   = 8

@@ -55,8 +55,8 @@ type plane struct {
 // with samples sited at the middle of the pixels they stand for (JFIF), and only the window is
 // converted to RGB. Other pictures than *RGB, *image.YCbCr and *image.Gray are converted row by row.
 // A picture that is not scaled keeps its exact pixels, YCbCr converted as image/color does;
-// transparency shows white. A scaled one is within 0.53 levels of what exact arithmetic gives (0.55 from
-// YCbCr), half a level being the rounding.
+// transparency shows white. A scaled one is within 0.53 levels of what exact arithmetic gives (0.6 from
+// YCbCr), half a level being the rounding: always when it is enlarged or at most halved, and else in practice.
 //
 // An error says that v does not fit img, that the window is absurdly large, or that SLUICE_CPU names
 // what this machine has not.
