@@ -18,7 +18,7 @@ const (
 	levelUnset   level = iota
 	levelGeneric       // plain Go
 	levelAVX2          // with BMI1 and BMI2
-	levelAVX512        // F, BW, DQ and VL
+	levelAVX512        // F, BW, DQ and VL: the code of AVX2, under the name that SLUICE_CPU has elsewhere
 )
 
 var levelNames = [...]string{"unset", "generic", "avx2", "avx512"}
