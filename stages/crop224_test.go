@@ -72,6 +72,31 @@ func crop224(t testing.TB) []pipeline.SampleStage {
 	}
 }
 
+// After decode the line of the paper allocates nothing, whatever kind of picture it was.
+func TestCrop224AllocatesNothing(t *testing.T) {
+	src := photo(500, 375, 1)
+	decode := func(data []byte) image.Image {
+		img, _, err := image.Decode(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return img
+	}
+	for name, img := range map[string]image.Image{"JPEG": decode(jpegOf(t, src, 90)), "PNG": decode(pngOf(t, src)), "RGB": src} {
+		line := crop224(t)[1:]
+		s := pipeline.NewSample(1, "crop", pipeline.Key{})
+		if n := testing.AllocsPerRun(20, func() {
+			s.SetImage(img)
+			process(t, s, line...)
+			if p := pixels(t, s); p.W != 224 || p.H != 224 {
+				t.Fatalf("%d x %d pixels", p.W, p.H)
+			}
+		}); n != 0 {
+			t.Errorf("%s: %g allocations an image", name, n)
+		}
+	}
+}
+
 // BenchmarkCrop224 measures one goroutine from the bytes of a JPEG in memory to a 224 x 224 crop that is ready
 // for a batch, on the files under SLUICE_PHOTOS, or on generated ones.
 func BenchmarkCrop224(b *testing.B) {
