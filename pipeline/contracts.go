@@ -170,8 +170,8 @@ type (
 
 // Frame is what is known of every sample's size before a run. Zero means that
 // it differs from sample to sample. Canvas is the size that crop origins are
-// relative to.
-type Frame struct{ W, H, CanvasW, CanvasH int }
+// relative to. Shorter is the shorter side where only that is known.
+type Frame struct{ W, H, CanvasW, CanvasH, Shorter int }
 
 // Plan is what a batch stage or a sink says of itself before a run.
 type Plan struct {

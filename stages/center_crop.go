@@ -58,6 +58,9 @@ func cropFrame(in pipeline.Frame, size int) (pipeline.Frame, error) {
 	if in.W != 0 && size > in.W || in.H != 0 && size > in.H {
 		return in, config.Fieldf("size", "%d is more than the image has here: %d x %d", size, in.W, in.H)
 	}
+	if in.Shorter != 0 && size > in.Shorter {
+		return in, config.Fieldf("size", "%d is more than the shorter side of the images here, %d", size, in.Shorter)
+	}
 	out := pipeline.Frame{W: size, H: size, CanvasW: in.CanvasW, CanvasH: in.CanvasH}
 	if out.CanvasW == 0 {
 		out.CanvasW, out.CanvasH = size, size

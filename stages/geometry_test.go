@@ -300,12 +300,13 @@ func TestFrames(t *testing.T) {
 		in, want pipeline.Frame
 	}{
 		{newDecode(t), frame(5, 5, 5, 5), unknown},
-		{resizeShorter(t, 256), unknown, unknown},
+		{resizeShorter(t, 256), unknown, pipeline.Frame{Shorter: 256}},
 		{resizeShorter(t, 256), frame(500, 375, 0, 0), frame(341, 256, 0, 0)},
 		{resizeShorter(t, 256), frame(256, 256, 256, 256), frame(256, 256, 256, 256)},
 		{resizeTo(t, 227, 200), unknown, frame(227, 200, 0, 0)},
 		{resizeTo(t, 227, 227), frame(256, 256, 256, 256), frame(227, 227, 0, 0)},
 		{centerCrop(t, 256), unknown, frame(256, 256, 256, 256)},
+		{centerCrop(t, 256), pipeline.Frame{Shorter: 256}, frame(256, 256, 256, 256)},
 		{randomCrop(t, 224), frame(256, 256, 256, 256), frame(224, 224, 256, 256)},
 		{randomCrop(t, 224), frame(300, 400, 0, 0), frame(224, 224, 224, 224)},
 	} {
@@ -316,6 +317,9 @@ func TestFrames(t *testing.T) {
 	for _, f := range []pipeline.Framer{centerCrop(t, 224), randomCrop(t, 224)} {
 		if _, err := f.Frame(frame(300, 200, 0, 0)); err == nil || !strings.Contains(err.Error(), "300 x 200") {
 			t.Errorf("%T: a crop larger than the image: %v", f, err)
+		}
+		if _, err := f.Frame(pipeline.Frame{Shorter: 223}); err == nil || !strings.Contains(err.Error(), "shorter side of the images here, 223") {
+			t.Errorf("%T: a crop larger than every image's shorter side: %v", f, err)
 		}
 	}
 }

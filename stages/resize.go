@@ -65,7 +65,7 @@ func (r *Resize) target(w, h int) (int, int) {
 // Frame implements pipeline.Framer. After a scaling, the next crop is the new canvas.
 func (r *Resize) Frame(in pipeline.Frame) (pipeline.Frame, error) {
 	if in.W == 0 && r.opt.Size == nil {
-		return pipeline.Frame{}, nil
+		return pipeline.Frame{Shorter: r.opt.Shorter}, nil
 	}
 	w, h := r.target(in.W, in.H)
 	if w == in.W && h == in.H {
