@@ -1,5 +1,7 @@
 package augment
 
+import "image/color"
+
 // The loops over pixels, in plain Go: each is the truth for the assembly of its name, and what runs
 // where there is none.
 
@@ -98,6 +100,16 @@ func packRGBGo(dst []byte, r, g, b []int16) {
 	for i := range r {
 		p := dst[3*i:][:3:3]
 		p[0], p[1], p[2] = byte(r[i]>>acrossBits), byte(g[i]>>acrossBits), byte(b[i]>>acrossBits)
+	}
+}
+
+// exactGo converts samples that were not scaled as image/color does.
+func exactGo(dst, y, cb, cr []byte) {
+	y = y[:len(dst)/3]
+	cb, cr = cb[:len(y)], cr[:len(y)]
+	for i := range y {
+		p := dst[3*i:][:3:3]
+		p[0], p[1], p[2] = color.YCbCrToRGB(y[i], cb[i], cr[i])
 	}
 }
 

@@ -57,6 +57,15 @@ func (l level) packRGB(dst []byte, r, g, b []int16) {
 	packRGBGo(dst, r, g, b)
 }
 
+// exact is exactGo.
+func (l level) exact(dst, y, cb, cr []byte) {
+	if n := len(dst) / 3; l >= levelAVX2 && n >= 32 {
+		exactAVX2(dst, y[:n], cb[:n], cr[:n])
+		return
+	}
+	exactGo(dst, y, cb, cr)
+}
+
 // split is splitGo.
 func (l level) split(r, g, b, pix []byte) {
 	if n := len(r); l >= levelAVX2 && n >= 32 {

@@ -844,6 +844,151 @@ done:
 	VZEROUPPER
 	RET
 
+// func exactAVX2(dst []byte, y []byte, cb []byte, cr []byte)
+// Requires: AVX, AVX2, CMOV
+TEXT ·exactAVX2(SB), NOSPLIT, $0-96
+	MOVQ         dst_base+0(FP), AX
+	MOVQ         y_len+32(FP), CX
+	MOVQ         y_base+24(FP), BX
+	MOVQ         cb_base+48(FP), SI
+	MOVQ         cr_base+72(FP), DI
+	MOVL         $0x66e90101, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVL         $0xa7e60101, DX
+	VMOVD        DX, X1
+	VPBROADCASTD X1, Y1
+	MOVL         $0x0000492e, DX
+	VMOVD        DX, X2
+	VPBROADCASTD X2, Y2
+	MOVL         $0xc5a20101, DX
+	VMOVD        DX, X3
+	VPBROADCASTD X3, Y3
+	MOVL         $0x00000080, DX
+	VMOVD        DX, X4
+	VPBROADCASTW X4, Y4
+	VPXOR        Y5, Y5, Y5
+	SUBQ         $0x20, CX
+	XORQ         DX, DX
+
+chunk:
+	VPMOVZXBW    (BX)(DX*1), Y6
+	VPMOVZXBW    (SI)(DX*1), Y7
+	VPMOVZXBW    (DI)(DX*1), Y8
+	VPSUBW       Y4, Y7, Y7
+	VPSUBW       Y4, Y8, Y8
+	VPUNPCKLWD   Y8, Y6, Y9
+	VPUNPCKHWD   Y8, Y6, Y10
+	VPMADDWD     Y0, Y9, Y9
+	VPMADDWD     Y0, Y10, Y10
+	VPSRAD       $0x10, Y9, Y9
+	VPSRAD       $0x10, Y10, Y10
+	VPACKSSDW    Y10, Y9, Y9
+	VPADDW       Y6, Y9, Y9
+	VPADDW       Y8, Y9, Y9
+	VPUNPCKLWD   Y7, Y6, Y10
+	VPUNPCKHWD   Y7, Y6, Y11
+	VPMADDWD     Y1, Y10, Y10
+	VPMADDWD     Y1, Y11, Y11
+	VPUNPCKLWD   Y5, Y8, Y12
+	VPUNPCKHWD   Y5, Y8, Y13
+	VPMADDWD     Y2, Y12, Y12
+	VPMADDWD     Y2, Y13, Y13
+	VPADDD       Y10, Y12, Y12
+	VPADDD       Y11, Y13, Y13
+	VPSRAD       $0x10, Y12, Y12
+	VPSRAD       $0x10, Y13, Y13
+	VPACKSSDW    Y13, Y12, Y12
+	VPADDW       Y6, Y12, Y12
+	VPSUBW       Y8, Y12, Y12
+	VPUNPCKLWD   Y7, Y6, Y8
+	VPUNPCKHWD   Y7, Y6, Y10
+	VPMADDWD     Y3, Y8, Y8
+	VPMADDWD     Y3, Y10, Y10
+	VPSRAD       $0x10, Y8, Y8
+	VPSRAD       $0x10, Y10, Y10
+	VPACKSSDW    Y10, Y8, Y8
+	VPADDW       Y6, Y8, Y8
+	VPADDW       Y7, Y8, Y8
+	VPADDW       Y7, Y8, Y8
+	VPMOVZXBW    16(BX)(DX*1), Y6
+	VPMOVZXBW    16(SI)(DX*1), Y7
+	VPMOVZXBW    16(DI)(DX*1), Y10
+	VPSUBW       Y4, Y7, Y7
+	VPSUBW       Y4, Y10, Y10
+	VPUNPCKLWD   Y10, Y6, Y11
+	VPUNPCKHWD   Y10, Y6, Y13
+	VPMADDWD     Y0, Y11, Y11
+	VPMADDWD     Y0, Y13, Y13
+	VPSRAD       $0x10, Y11, Y11
+	VPSRAD       $0x10, Y13, Y13
+	VPACKSSDW    Y13, Y11, Y11
+	VPADDW       Y6, Y11, Y11
+	VPADDW       Y10, Y11, Y11
+	VPUNPCKLWD   Y7, Y6, Y13
+	VPUNPCKHWD   Y7, Y6, Y14
+	VPMADDWD     Y1, Y13, Y13
+	VPMADDWD     Y1, Y14, Y14
+	VPUNPCKLWD   Y5, Y10, Y15
+	VPUNPCKHWD   Y5, Y10, Y16
+	VPMADDWD     Y2, Y15, Y15
+	VPMADDWD     Y2, Y16, Y16
+	VPADDD       Y13, Y15, Y15
+	VPADDD       Y14, Y16, Y16
+	VPSRAD       $0x10, Y15, Y15
+	VPSRAD       $0x10, Y16, Y16
+	VPACKSSDW    Y16, Y15, Y15
+	VPADDW       Y6, Y15, Y15
+	VPSUBW       Y10, Y15, Y15
+	VPUNPCKLWD   Y7, Y6, Y10
+	VPUNPCKHWD   Y7, Y6, Y13
+	VPMADDWD     Y3, Y10, Y10
+	VPMADDWD     Y3, Y13, Y13
+	VPSRAD       $0x10, Y10, Y10
+	VPSRAD       $0x10, Y13, Y13
+	VPACKSSDW    Y13, Y10, Y10
+	VPADDW       Y6, Y10, Y10
+	VPADDW       Y7, Y10, Y10
+	VPADDW       Y7, Y10, Y10
+	VPACKUSWB    Y11, Y9, Y9
+	VPERMQ       $0xd8, Y9, Y9
+	VPACKUSWB    Y15, Y12, Y12
+	VPERMQ       $0xd8, Y12, Y12
+	VPACKUSWB    Y10, Y8, Y8
+	VPERMQ       $0xd8, Y8, Y8
+	LEAQ         (DX)(DX*2), R8
+	VPSHUFB      interleave_0_0<>+0(SB), Y9, Y6
+	VPSHUFB      interleave_1_0<>+0(SB), Y12, Y7
+	VPOR         Y7, Y6, Y6
+	VPSHUFB      interleave_2_0<>+0(SB), Y8, Y7
+	VPOR         Y7, Y6, Y6
+	VPSHUFB      interleave_0_1<>+0(SB), Y9, Y7
+	VPSHUFB      interleave_1_1<>+0(SB), Y12, Y10
+	VPOR         Y10, Y7, Y7
+	VPSHUFB      interleave_2_1<>+0(SB), Y8, Y10
+	VPOR         Y10, Y7, Y7
+	VPSHUFB      interleave_0_2<>+0(SB), Y9, Y9
+	VPSHUFB      interleave_1_2<>+0(SB), Y12, Y10
+	VPOR         Y10, Y9, Y9
+	VPSHUFB      interleave_2_2<>+0(SB), Y8, Y8
+	VPOR         Y8, Y9, Y9
+	VMOVDQU      X6, (AX)(R8*1)
+	VEXTRACTI128 $0x01, Y6, 48(AX)(R8*1)
+	VMOVDQU      X7, 16(AX)(R8*1)
+	VEXTRACTI128 $0x01, Y7, 64(AX)(R8*1)
+	VMOVDQU      X9, 32(AX)(R8*1)
+	VEXTRACTI128 $0x01, Y9, 80(AX)(R8*1)
+	CMPQ         DX, CX
+	JGE          done
+	ADDQ         $0x20, DX
+	CMPQ         DX, CX
+	CMOVQGT      CX, DX
+	JMP          chunk
+
+done:
+	VZEROUPPER
+	RET
+
 DATA separate_0_0<>+0(SB)/1, $0x00
 DATA separate_0_0<>+1(SB)/1, $0x03
 DATA separate_0_0<>+2(SB)/1, $0x06

@@ -10,6 +10,8 @@ func (level) packYCbCr(dst []byte, y, cb, cr []int16) { packYCbCrGo(dst, y, cb, 
 
 func (level) packRGB(dst []byte, r, g, b []int16) { packRGBGo(dst, r, g, b) }
 
+func (level) exact(dst, y, cb, cr []byte) { exactGo(dst, y, cb, cr) }
+
 func (level) split(r, g, b, pix []byte) { splitGo(r, g, b, pix) }
 
 func (level) turn(dst []byte, to, by int, src []byte, at, step, n int) {

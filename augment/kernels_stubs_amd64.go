@@ -25,6 +25,9 @@ func packYCbCrAVX2(dst []byte, y []int16, cb []int16, cr []int16)
 // packRGBAVX2 is packRGBGo for at least 32 pixels.
 func packRGBAVX2(dst []byte, r []int16, g []int16, b []int16)
 
+// exactAVX2 is exactGo for at least 32 pixels.
+func exactAVX2(dst []byte, y []byte, cb []byte, cr []byte)
+
 // splitAVX2 is splitGo for at least 32 pixels.
 func splitAVX2(r []byte, g []byte, b []byte, pix []byte)
 

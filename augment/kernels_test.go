@@ -96,6 +96,13 @@ func testKernels(t *testing.T, alloc func(n int) []byte) {
 				t.Fatalf("%s: packRGB gives %v, want %v", what, dst, twin)
 			}
 
+			eight := [3][]byte{random(n), random(n), random(n)}
+			l.exact(dst, eight[0], eight[1], eight[2])
+			exactGo(twin, eight[0], eight[1], eight[2])
+			if !bytes.Equal(dst, twin) {
+				t.Fatalf("%s: exact gives %v, want %v", what, dst, twin)
+			}
+
 			pix := random(3 * n)
 			planes := [3][]byte{alloc(n), alloc(n), alloc(n)}
 			l.split(planes[0], planes[1], planes[2], pix)
@@ -168,6 +175,31 @@ func TestSqueeze(t *testing.T) {
 					if l.squeeze(got[:count], src, &a, bias); !slices.Equal(got[:count], want) {
 						t.Fatalf("%s, %+v, %+v, %+v: got %v, want %v", l, s, at, ord, got[:count], want)
 					}
+				}
+			}
+		}
+	}
+}
+
+// All colours there are.
+func TestExact(t *testing.T) {
+	if testing.Short() {
+		t.Skip("16 million colours")
+	}
+	y, cb, cr := make([]byte, 256), make([]byte, 256), make([]byte, 256)
+	got, want := make([]byte, 768), make([]byte, 768)
+	for i := range y {
+		y[i] = byte(i)
+	}
+	for b := range 256 {
+		for r := range 256 {
+			for i := range cb {
+				cb[i], cr[i] = byte(b), byte(r)
+			}
+			exactGo(want, y, cb, cr)
+			for _, l := range levels()[1:] {
+				if l.exact(got, y, cb, cr); !bytes.Equal(got, want) {
+					t.Fatalf("%s: Cb %d, Cr %d: got %v, want %v", l, b, r, got, want)
 				}
 			}
 		}

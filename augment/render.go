@@ -29,6 +29,10 @@ type renderer struct {
 	pixels []byte      // a row of them, RGB
 	rows   [][]byte    // the input rows of one output row
 	mixed  []int16     // one row after the pass down
+
+	// Without scaling: a row of chroma at the resolution of luma, and where it begins.
+	chroma   [2][]byte
+	chromaAt int
 }
 
 // plane is one channel of the picture while it is rendered.
@@ -72,7 +76,7 @@ func (r *Renderer) Render(dst *RGB, img image.Image, v View) error {
 	}
 	dst.resize(v.Window.Dx(), v.Window.Dy())
 	if v.Scaled == v.Size {
-		copyWindow(dst, img, v)
+		r.copyWindow(dst, img, v)
 		return nil
 	}
 	r.load(img, v)
@@ -131,23 +135,75 @@ func (v View) fits(img image.Image) error {
 }
 
 // copyWindow renders a view without scaling.
-func copyWindow(dst *RGB, img image.Image, v View) {
+func (r *Renderer) copyWindow(dst *RGB, img image.Image, v View) {
 	b := img.Bounds()
 	gx := orientedGrid(v.Orient, b.Dx(), b.Dy(), 1, 0)
 	gy := orientedGrid(v.Orient, b.Dx(), b.Dy(), 0, 1)
 	rgb, _ := img.(*RGB)
+	planes, _ := img.(*image.YCbCr)
+	if planes != nil && (gx.dx == 0 || b.Min.X < 0 || b.Min.Y < 0) {
+		planes = nil // turned, or where image/color lays chroma unevenly
+	}
+	flip := v.Flip
+	if planes != nil && gx.dx < 0 {
+		flip = !flip // its rows are taken as they lie
+	}
+	r.chromaAt = -1
 	for y := range dst.H {
 		row := dst.Row(y)
 		wx, wy := v.Window.Min.X, v.Window.Min.Y+y
 		x0, y0 := gx.at+wx*gx.dx+wy*gx.dy, gy.at+wx*gy.dx+wy*gy.dy
-		if rgb != nil {
+		switch {
+		case planes != nil:
+			if gx.dx < 0 {
+				x0 -= dst.W - 1
+			}
+			r.exact(row, planes, b.Min.X+x0, b.Min.Y+y0)
+		case rgb != nil:
 			gather(row, rgb.Pix, y0*rgb.Stride+3*x0, 3*gx.dx+rgb.Stride*gy.dx)
-		} else {
+		default:
 			convert(row, img, x0, y0, gx.dx, gy.dx, dst.W)
 		}
-		if v.Flip {
+		if flip {
 			mirrorRow(row)
 		}
+	}
+}
+
+// exact converts the row of pixels from (x, y) on as image/color does. Rows that share chroma
+// come one after the other.
+func (r *Renderer) exact(row []byte, img *image.YCbCr, x, y int) {
+	n, at := len(row)/3, img.COffset(x, y)
+	across, _ := chromaEvery(img.SubsampleRatio)
+	cb, cr := img.Cb[at:], img.Cr[at:]
+	if across > 1 {
+		if at != r.chromaAt {
+			r.chromaAt = at
+			for i, c := range [2][]byte{cb, cr} {
+				r.chroma[i] = sized(r.chroma[i], n)
+				spread(r.chroma[i], c, x%across, across)
+			}
+		}
+		cb, cr = r.chroma[0], r.chroma[1]
+	}
+	r.level.exact(row, img.Y[img.YOffset(x, y):][:n], cb, cr)
+}
+
+// spread repeats samples: dst[i] is src[(from+i)/every], with from < every.
+func spread(dst, src []byte, from, every int) {
+	head := min(every-from, len(dst))
+	for i := range head {
+		dst[i] = src[0]
+	}
+	dst, src = dst[head:], src[1:]
+	whole := len(dst) / every
+	for i, v := range src[:whole] {
+		for j := range dst[i*every:][:every] {
+			dst[i*every+j] = v
+		}
+	}
+	for i := whole * every; i < len(dst); i++ {
+		dst[i] = src[whole]
 	}
 }
 

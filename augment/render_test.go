@@ -195,21 +195,25 @@ func TestWindowEqualsCropOfWhole(t *testing.T) {
 }
 
 func TestUnscaledIsExact(t *testing.T) {
-	src := photo(37, 23, 3)
+	src := photo(67, 23, 3)
 	for _, r := range ratios {
-		img := ycbcr(src, r, image.Pt(3, 5))
-		got := render(t, img, NewView(37, 23, 1))
-		for y := range 23 {
-			for x := range 37 {
-				c := img.YCbCrAt(x+3, y+5)
-				cr, cg, cb := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
-				if got.rgba(x, y) != (color.RGBA{cr, cg, cb, 255}) {
-					t.Fatalf("%v (%d, %d): %v", r, x, y, got.rgba(x, y))
+		for _, at := range []image.Point{{0, 0}, {3, 5}, {-3, -5}} {
+			img := ycbcr(src, r, at)
+			for _, left := range []int{0, 1, 2, 3, 40} {
+				got := render(t, img, NewView(67, 23, 1).Crop(left, 0, 67-left, 23))
+				for y := range got.H {
+					for x := range got.W {
+						c := img.YCbCrAt(x+left+at.X, y+at.Y)
+						cr, cg, cb := color.YCbCrToRGB(c.Y, c.Cb, c.Cr)
+						if got.rgba(x, y) != (color.RGBA{cr, cg, cb, 255}) {
+							t.Fatalf("%v at %v from %d (%d, %d): %v", r, at, left, x, y, got.rgba(x, y))
+						}
+					}
 				}
 			}
 		}
 	}
-	same(t, "RGB", render(t, src, NewView(37, 23, 1)), src)
+	same(t, "RGB", render(t, src, NewView(67, 23, 1)), src)
 }
 
 // Every kind of picture comes out as image/color has it, on white.
@@ -397,14 +401,16 @@ func anyPicture(rng *rand.Rand, w, h int) image.Image {
 	}
 }
 
-// anyView is a scaling by between a fortieth and three, the same on both sides or not, in any
-// orientation, of which a part is kept.
+// anyView is a scaling by between a thousandth and three, or none, in any orientation, of which a part
+// is kept.
 func anyView(rng *rand.Rand, w, h int) View {
 	v := NewView(w, h, 1+rng.IntN(8))
 	x, y := 0.02+rng.Float64(), 0.02+rng.Float64()
-	switch rng.IntN(4) {
+	switch rng.IntN(5) {
 	case 0:
 		x, y = x/16, y/16
+	case 3:
+		x, y = 1, 1
 	case 1:
 		x, y = 3*x, 3*y
 	case 2:

@@ -39,6 +39,7 @@ func main() {
 	})
 	packYCbCr(interleave)
 	packRGB(interleave)
+	exact(interleave)
 	split(shuffles("separate", func(in, plane, i int) int {
 		if at := 3*i + plane - 16*in; 0 <= at && at < 16 {
 			return at
@@ -373,10 +374,15 @@ func store(dst, i reg.Register, planes [3]reg.VecVirtual, interleave [3][3]Mem) 
 	}
 }
 
-// levels cuts the fraction bits off two vectors and makes one of bytes of them.
+// levels cuts the fraction bits off two vectors and makes them one of bytes.
 func levels(lo, hi reg.VecVirtual) reg.VecVirtual {
 	VPSRAW(U8(acrossBits), lo, lo)
 	VPSRAW(U8(acrossBits), hi, hi)
+	return bytesOf(lo, hi)
+}
+
+// bytesOf makes two vectors of words one of bytes, clamped.
+func bytesOf(lo, hi reg.VecVirtual) reg.VecVirtual {
 	VPACKUSWB(hi, lo, lo)
 	VPERMQ(U8(0b11_01_10_00), lo, lo)
 	return lo
@@ -435,6 +441,68 @@ func packYCbCr(interleave [3][3]Mem) {
 		var planes [3]reg.VecVirtual
 		for k := range planes {
 			planes[k] = levels(half[0][k], half[1][k])
+		}
+		store(dst, i, planes, interleave)
+	})
+}
+
+// exact is image/color's formula, whose factors of 16 fraction bits are written as whole numbers and
+// rests that fit 16 bits: y*0x10101 is y*65536 + y*257, and so on.
+func exact(interleave [3][3]Mem) {
+	TEXT("exactAVX2", NOSPLIT, "func(dst, y, cb, cr []byte)")
+	Doc("exactAVX2 is exactGo for at least 32 pixels.")
+	dst, n, i := Load(Param("dst").Base(), GP64()), Load(Param("y").Len(), GP64()), GP64()
+	y, cb, cr := Load(Param("y").Base(), GP64()), Load(Param("cb").Base(), GP64()), Load(Param("cr").Base(), GP64())
+	pair := func(first, second int32) reg.VecVirtual {
+		return broadcast(constant(first&0xFFFF|second<<16), 4, YMM())
+	}
+	red, green, greenRest, blue := pair(257, 91881-1<<16), pair(257, -22554), pair(1<<16-46802, 0), pair(257, 116130-2<<16)
+	middle, zero := broadcast(constant(128), 2, YMM()), YMM()
+	VPXOR(zero, zero, zero)
+	chunks(n, i, func() {
+		var half [2][3]reg.VecVirtual
+		for h := range half {
+			load := func(p reg.Register) reg.VecVirtual {
+				v := YMM()
+				VPMOVZXBW(Mem{Base: p, Index: i, Scale: 1, Disp: 16 * h}, v)
+				return v
+			}
+			l, b, r := load(y), load(cb), load(cr)
+			VPSUBW(middle, b, b)
+			VPSUBW(middle, r, r)
+			// rest is (a*fa + b*fb + ...) >> 16 of words, with two factors a pair of them.
+			rest := func(terms ...[3]reg.VecVirtual) reg.VecVirtual {
+				var sum [2]reg.VecVirtual
+				for k, t := range terms {
+					lo, hi := YMM(), YMM()
+					VPUNPCKLWD(t[1], t[0], lo)
+					VPUNPCKHWD(t[1], t[0], hi)
+					VPMADDWD(t[2], lo, lo)
+					VPMADDWD(t[2], hi, hi)
+					if k > 0 {
+						VPADDD(sum[0], lo, lo)
+						VPADDD(sum[1], hi, hi)
+					}
+					sum = [2]reg.VecVirtual{lo, hi}
+				}
+				VPSRAD(U8(16), sum[0], sum[0])
+				VPSRAD(U8(16), sum[1], sum[1])
+				VPACKSSDW(sum[1], sum[0], sum[0])
+				VPADDW(l, sum[0], sum[0])
+				return sum[0]
+			}
+			rr := rest([3]reg.VecVirtual{l, r, red})
+			VPADDW(r, rr, rr)
+			gg := rest([3]reg.VecVirtual{l, b, green}, [3]reg.VecVirtual{r, zero, greenRest})
+			VPSUBW(r, gg, gg)
+			bb := rest([3]reg.VecVirtual{l, b, blue})
+			VPADDW(b, bb, bb)
+			VPADDW(b, bb, bb)
+			half[h] = [3]reg.VecVirtual{rr, gg, bb}
+		}
+		var planes [3]reg.VecVirtual
+		for k := range planes {
+			planes[k] = bytesOf(half[0][k], half[1][k])
 		}
 		store(dst, i, planes, interleave)
 	})
