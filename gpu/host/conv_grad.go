@@ -19,100 +19,104 @@ func (e *Engine) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
 	if dx != nil && (!e.ready("ConvGrad", dx) || !e.expect("ConvGrad", "dx", dx, net.Map, x.Shape)) {
 		return
 	}
-	e.actGrad("ConvGrad", dy, y, g.Act)
-	e.sumPixels("ConvGrad", db, dy)
+	e.delta("ConvGrad", db, dy, y, g.Act)
 	e.convWeightGrad(dw, dy, x, g)
 	if dx != nil {
 		e.convDataGrad(dx, dy, w, g)
 	}
 }
 
-// actGradJob multiplies dy by the activation's derivative, told by y. A task is
-// a row of an image.
-type actGradJob struct {
-	dy, y view
-	act   net.Activation
+// deltaJob multiplies dy by the activation's derivative, told by y, and sums it
+// over images and pixels into a bias's gradient while it is in the cache. A task
+// is a part of the images, which has its own sums.
+type deltaJob struct {
+	dy, y  view
+	act    net.Activation
+	points *simd.Points
+	tiles  *simd.Tiles
+	parts  int
+	width  int       // of the sums of a part
+	sums   []float32 // whole panels a part
 }
 
-func (e *Engine) actGrad(op string, dy, y *net.Tensor, act net.Activation) {
-	if act == net.None {
-		return
-	}
-	j := &e.jobs.actGrad
-	j.dy, j.y, j.act = open(dy), open(y), act
-	e.run(op, j.y.n*j.y.h, j)
-}
+const deltaParts = 16
 
-func (j *actGradJob) do(_ *worker, task int) {
-	dy, y := j.dy.line(task/j.y.h, task%j.y.h), j.y.line(task/j.y.h, task%j.y.h)
-	dy = dy[:len(y)]
-	if j.act == net.ReLU {
-		for i, v := range y {
-			if v <= 0 {
-				dy[i] = 0
-			}
+func (e *Engine) delta(op string, db, dy, y *net.Tensor, act net.Activation) {
+	j := &e.jobs.delta
+	*j = deltaJob{dy: open(dy), y: open(y), act: act, points: simd.PointsOf(e.level), tiles: simd.TilesFor(e.level, dy.Shape.C)}
+	j.parts = min(j.dy.n, deltaParts)
+	j.width = panels(j.dy.c, j.tiles) * j.tiles.Lanes
+	j.sums = need(&e.scratch, j.parts*j.width)
+	e.run(op, j.parts, j)
+	sum := db.Mem.(*memory).f
+	copy(sum, j.sums)
+	for part := 1; part < j.parts; part++ {
+		for i, v := range j.sums[part*j.width:][:len(sum)] {
+			sum[i] += v
 		}
-		return
-	}
-	for i, v := range y { // 1 - v*v would cancel near 1
-		dy[i] *= (1 - v) * (1 + v)
 	}
 }
 
-// sumsJob sums dy over images and pixels into a bias's gradient: rows of pixels
-// first, then rows, which keeps the sums short. A task is some channels.
-type sumsJob struct {
-	dy view
-	db []float32
-}
-
-const sumChannels = 32
-
-func (e *Engine) sumPixels(op string, db, dy *net.Tensor) {
-	j := &e.jobs.sums
-	j.dy, j.db = open(dy), db.Mem.(*memory).f
-	e.run(op, (j.dy.c+sumChannels-1)/sumChannels, j)
-}
-
-func (j *sumsJob) do(w *worker, task int) {
-	from := task * sumChannels
-	db := j.db[from:min(from+sumChannels, j.dy.c)]
-	clear(db)
-	var buf [sumChannels]float32
-	for n := range j.dy.n {
+func (j *deltaJob) do(w *worker, part int) {
+	from, to := part*j.dy.n/j.parts, (part+1)*j.dy.n/j.parts
+	sums := j.sums[part*j.width:][:j.width]
+	clear(sums)
+	for n := from; n < to; n++ {
 		if w.e.halted() {
 			return
 		}
 		for h := range j.dy.h {
-			line := j.dy.line(n, h)
-			clear(buf[:])
-			for p := from; p < len(line); p += j.dy.c {
-				for i, v := range line[p : p+len(db)] {
-					buf[i] += v
-				}
+			j.slope(j.dy.line(n, h), j.y.line(n, h))
+			if j.dy.h*j.dy.w > 1 { // a line's sum first, which keeps the sums short
+				j.sum(w, sums, j.dy.line(n, h), j.dy.c, j.dy.w)
 			}
-			for i := range db {
-				db[i] += buf[i]
-			}
+		}
+	}
+	if j.dy.h*j.dy.w == 1 {
+		j.sum(w, sums, j.dy.line(from, 0), j.dy.image, to-from)
+	}
+}
+
+func (j *deltaJob) slope(dy, y []float32) {
+	switch j.act {
+	case net.ReLU:
+		j.points.ReLUGrad(dy, y)
+	case net.Tanh:
+		for i, v := range y { // 1 - v*v would cancel near 1
+			dy[i] *= (1 - v) * (1 + v)
 		}
 	}
 }
 
-// wgradJob sums x * dy over images and pixels, both read where they lie. Its
-// units are a row of the window for one panel of outputs. Of a small dw every
-// part of the images makes a copy, which addPartsJob then adds up: a task is a
-// part, and reads its images once. Otherwise a task is a unit over all images.
+// sum adds pixels that lie step floats apart: their outer product with ones.
+// What lies behind the last channel is added too, to sums of no use.
+func (j *deltaJob) sum(w *worker, sums, dy []float32, step, pixels int) {
+	o := &w.outer
+	for at := 0; at < len(sums); at += j.tiles.Lanes {
+		*o = simd.Outer{A: &w.one, B: &dy[at], BStep: 4 * step, N: pixels, Lines: 1, C: &sums[at], Add: 1}
+		j.tiles.Outer(1, o)
+	}
+}
+
+// wgradJob sums x * dy over images and pixels: x is read where it lies, some
+// lines of dy are cut into panels that stay in a core's first cache. Its units are
+// a row of the window for one panel of outputs. Of a small dw every part of the
+// images makes a copy, which addPartsJob then adds up: a task is a part, and reads
+// its images once. Otherwise a task is some units over all images; how many is
+// nothing to a unit's sums, so that it may depend on the threads.
 type wgradJob struct {
 	convGeometry // y is dy, w is dw
 	units, parts int
+	perTask      int       // units
 	copies       []float32 // of all parts but the first
 	lines        int       // of dy at a time
 }
 
 const (
+	wgradTasks  = 6 // a thread
 	wgradParts  = 16
-	wgradCopied = 64 << 10  // floats of dw, at most
-	wgradFloats = 128 << 10 // of an image that a core's second cache holds
+	wgradCopied = 64 << 10 // floats of dw, at most
+	wgradPixels = 176      // at a time
 )
 
 func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
@@ -120,15 +124,15 @@ func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
 	j.open(x, dy, dw, g)
 	size, tasks := j.w.total*j.w.k*j.w.tiles.Lanes, j.w.total*j.w.height
 	j.units, j.parts = tasks, 1
-	line := j.stride*j.row/j.w.groups + j.y.w*j.w.tiles.Lanes
+	j.perTask = max(1, tasks/(wgradTasks*e.threads))
+	tasks = (j.units + j.perTask - 1) / j.perTask
 	if size <= wgradCopied && j.y.n > 1 {
 		j.parts = min(j.y.n, wgradParts)
 		tasks = j.parts
-		line = j.stride*j.row + j.y.w*j.w.total*j.w.tiles.Lanes
 	}
-	j.lines = max(1, wgradFloats/line)
+	j.lines = min(max(1, wgradPixels/j.y.w), j.y.h)
 	j.copies = need(&e.scratch, (j.parts-1)*size)
-	e.reserve(j.padding(), 0)
+	e.reserve(j.padding(), j.lines*j.y.w*j.w.tiles.Lanes)
 	e.run("ConvGrad", tasks, j)
 	if j.parts > 1 {
 		a := &e.jobs.addParts
@@ -138,7 +142,7 @@ func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
 }
 
 func (j *wgradJob) do(w *worker, task int) {
-	part, first, last := 0, task, task+1
+	part, first, last := 0, task*j.perTask, min((task+1)*j.perTask, j.units)
 	dw := j.w.f
 	if j.parts > 1 {
 		part, first, last = task, 0, j.units
@@ -156,33 +160,46 @@ func (j *wgradJob) do(w *worker, task int) {
 				if w.e.halted() {
 					return
 				}
-				j.unit(w, dw, x, n, h, unit, add)
+				if unit == first || unit%j.w.height == 0 {
+					j.deal(w.alt, n, h, unit/j.w.height)
+				}
+				j.unit(w, dw, x, h, unit, add)
 			}
 			add = 1
 		}
 	}
-	for unit := first; unit < last; unit++ {
-		j.clean(dw, unit)
+}
+
+// deal cuts lines of dy into one panel, [line][pixel][lanes].
+func (j *wgradJob) deal(dst []float32, n, h, panel int) {
+	lanes := j.w.tiles.Lanes
+	first := panel % j.w.panels * lanes
+	live := min(lanes, j.w.o-first)
+	for i := range min(j.lines, j.y.h-h) {
+		src := j.y.line(n, h+i)[panel/j.w.panels*j.w.o+first:]
+		for p := 0; p < j.y.w; p, dst = p+1, dst[lanes:] {
+			copy(dst[:live], src[p*j.y.c:])
+			clear(dst[live:lanes])
+		}
 	}
 }
 
-// unit adds some lines of image n to a unit of dw; it is the first sum if add is 0.
-func (j *wgradJob) unit(w *worker, dw, x []float32, n, h, unit, add int) {
+// unit adds some lines of an image to a unit of dw; it is the first sum if add is 0.
+func (j *wgradJob) unit(w *worker, dw, x []float32, h, unit, add int) {
 	lanes := j.w.tiles.Lanes
 	panel, kh := unit/j.w.height, unit%j.w.height
-	group, length := panel/j.w.panels, j.win.length
-	dy := j.y.line(n, h)[group*j.w.o+panel%j.w.panels*lanes:]
+	length := j.win.length
 	o := &w.outer
 	*o = simd.Outer{
 		AStep: 4 * j.stride * j.c, ALine: 4 * j.stride * j.row,
-		B: &dy[0], BStep: 4 * j.y.c, BLine: 4 * j.y.row,
+		B: &w.alt[0], BStep: 4 * lanes, BLine: 4 * lanes * j.y.w,
 		N: j.y.w, Lines: min(j.lines, j.y.h-h),
 		LDC: 4 * lanes, Add: add,
 	}
 	tiles := (length + j.w.tiles.Rows - 1) / j.w.tiles.Rows
 	per := j.win.runs / j.w.height
 	for run := kh * per; run < (kh+1)*per; run++ {
-		a := x[j.origin+h*j.stride*j.row+group*j.w.c+j.win.run(run, &j.w, j.row, j.c):]
+		a := x[j.origin+h*j.stride*j.row+panel/j.w.panels*j.w.c+j.win.run(run, &j.w, j.row, j.c):]
 		_ = a[(o.Lines-1)*j.stride*j.row+(j.y.w-1)*j.stride*j.c+length-1] // what the kernel reads
 		c := dw[(panel*j.w.k+run*length)*lanes:][:length*lanes]
 		for i := range tiles {
@@ -190,21 +207,6 @@ func (j *wgradJob) unit(w *worker, dw, x []float32, n, h, unit, add int) {
 			o.A, o.C = &a[first], &c[first*lanes]
 			j.w.tiles.Outer(last-first, o)
 		}
-	}
-}
-
-// clean zeroes the lanes beyond the last output, which hold sums of what lay
-// behind it.
-func (j *wgradJob) clean(dw []float32, unit int) {
-	lanes := j.w.tiles.Lanes
-	panel, rows := unit/j.w.height, j.w.k/j.w.height
-	live := j.w.o - panel%j.w.panels*lanes
-	if live >= lanes {
-		return
-	}
-	c := dw[(panel*j.w.k+unit%j.w.height*rows)*lanes:][:rows*lanes]
-	for ; len(c) > 0; c = c[lanes:] {
-		clear(c[live:lanes])
 	}
 }
 

@@ -130,8 +130,7 @@ func (e *Engine) DenseGrad(dx, dw, db, dy, y, x, w *net.Tensor, act net.Activati
 	if dx != nil && (!e.ready("DenseGrad", dx) || !e.expect("DenseGrad", "dx", dx, net.Map, x.Shape)) {
 		return
 	}
-	e.actGrad("DenseGrad", dy, y, act)
-	e.sumPixels("DenseGrad", db, dy)
+	e.delta("DenseGrad", db, dy, y, act)
 	e.denseWeightGrad(dw, dy, x)
 	if dx != nil {
 		e.denseDataGrad(dx, dy, w)
@@ -237,7 +236,7 @@ type denseDataJob struct {
 	w       weight
 	tiles   *simd.Tiles // with images for lanes
 	panels  int         // of images
-	offsets []int       // of the panels of weights
+	offsets []int       // of the panels of weights, and one behind them
 }
 
 func (e *Engine) denseDataGrad(dx, dy, w *net.Tensor) {
@@ -249,6 +248,7 @@ func (e *Engine) denseDataGrad(dx, dy, w *net.Tensor) {
 	for p := range j.w.panels {
 		j.offsets = append(j.offsets, 4*p*j.w.k*j.w.tiles.Lanes)
 	}
+	j.offsets = append(j.offsets, 0)
 	outputs := j.w.panels * j.w.tiles.Lanes
 	j.dy = need(&e.scratch, j.panels*j.tiles.Lanes*outputs)
 	*t = turnJob{open(dy), j.tiles.Lanes, outputs, j.dy}
@@ -269,8 +269,9 @@ func (j *denseDataJob) do(w *worker, task int) {
 			Stride: 4 * j.w.tiles.Lanes, Offsets: &j.offsets[first], Segments: min(deltas, j.w.panels-first), K: j.w.tiles.Lanes,
 			LDC: 4 * width,
 		}
+		flags := 0
 		if first > 0 {
-			p.Flags = simd.Add
+			flags = simd.Add
 		}
 		for i := range tiles {
 			if w.e.halted() {
@@ -279,6 +280,10 @@ func (j *denseDataJob) do(w *worker, task int) {
 			place, end := i*size/tiles, (i+1)*size/tiles
 			p.A = &j.w.f[(from+place)*j.w.tiles.Lanes]
 			for panel := range j.panels {
+				p.Flags = flags
+				if panel == 0 { // the others find the weights in the cache
+					p.Flags |= simd.Ahead
+				}
 				p.B = &j.dy[(panel*j.w.panels+first)*j.w.tiles.Lanes*j.tiles.Lanes]
 				p.C = &sums[place*width+panel*j.tiles.Lanes]
 				j.tiles.Product(end-place, p)

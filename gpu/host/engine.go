@@ -55,8 +55,7 @@ type jobs struct {
 	dgrad     dgradJob
 	wgrad     wgradJob
 	addParts  addPartsJob
-	sums      sumsJob
-	actGrad   actGradJob
+	delta     deltaJob
 	flatten   flattenJob
 	dense     denseJob
 	denseData denseDataJob
@@ -83,7 +82,8 @@ type worker struct {
 	product simd.Product
 	outer   simd.Outer
 	tile    []float32
-	none    int // the offset of the only segment
+	none    int     // the offset of the only segment
+	one     float32 // 1
 }
 
 // reserve makes the workers' buffers at least this long, so that it does not
@@ -123,7 +123,7 @@ func New(threads int, level simd.Level) *Engine {
 	}
 	e := &Engine{threads: threads, level: level, wake: make(chan *worker), ctx: context.Background()}
 	for i := range threads {
-		w := &worker{e: e, tile: make([]float32, tileFloats)}
+		w := &worker{e: e, tile: make([]float32, tileFloats), one: 1}
 		e.workers = append(e.workers, w)
 		if i > 0 {
 			e.idle.Go(e.serve)

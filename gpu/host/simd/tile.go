@@ -38,6 +38,10 @@ type Product struct {
 const (
 	Add  = 1 << iota // to what C holds
 	ReLU             // a NaN stays one
+	// Ahead fetches the beginning of each row (128 bytes) of the next segment
+	// while one is multiplied, for segments that come from memory and lie too far
+	// apart for the processor to see it coming. One more offset follows the last.
+	Ahead
 )
 
 // Outer is a register tile of a sum of outer products, read where they lie:

@@ -57,11 +57,11 @@ func eachTile(t *testing.T, f func(t *testing.T, k *Tiles, rows int, r *rand.Ran
 func TestProduct(t *testing.T) {
 	eachTile(t, func(t *testing.T, tiles *Tiles, rows int, r *rand.Rand) {
 		for _, k := range []int{1, 2, 3, 4, 5, 7, 8, 33} {
-			for flags := range 4 {
+			for flags := range 8 {
 				segments, stride, ldc := 1+r.IntN(3), k+r.IntN(9), tiles.Lanes+r.IntN(20)
-				offsets := make([]int, segments)
+				offsets := make([]int, segments+1)
 				a := fill(r, guarded(t, segments*40+(rows-1)*stride+k))
-				for s := range offsets {
+				for s := range segments {
 					offsets[s] = 4 * 40 * s
 				}
 				b := fill(r, guarded(t, segments*k*tiles.Lanes))

@@ -177,13 +177,26 @@ func (t tile) product() {
 	}
 
 	Label("segment")
-	MOVQ(operand.Mem{Base: off}, row)
-	ADDQ(operand.U8(8), off)
-	ADDQ(a, row)
-	if m > 9 {
-		LEAQ(operand.Mem{Base: row, Index: s1, Scale: 8}, high)
-		ADDQ(s1, high)
+	goTo := func(m operand.Mem) {
+		MOVQ(m, row)
+		ADDQ(a, row)
+		if t.m > 9 {
+			LEAQ(operand.Mem{Base: row, Index: s1, Scale: 8}, high)
+			ADDQ(s1, high)
+		}
 	}
+	MOVQ(arg(p, 9), n)
+	TESTQ(operand.U32(flagAhead), n)
+	JZ(operand.LabelRef("here"))
+	goTo(operand.Mem{Base: off, Disp: 8})
+	for r := range m {
+		for _, k := range []int{0, 16} {
+			PREFETCHT0(rowsFrom(row, high, s1, s3, s5, s7, k)(r))
+		}
+	}
+	Label("here")
+	goTo(operand.Mem{Base: off})
+	ADDQ(operand.U8(8), off)
 	MOVQ(arg(p, 4), n)
 	SHRQ(operand.U8(2), n)
 	JZ(operand.LabelRef("tail"))
@@ -243,8 +256,9 @@ func (t tile) product() {
 
 // The flags of a Product.
 const (
-	flagAdd  = 1
-	flagReLU = 2
+	flagAdd   = 1
+	flagReLU  = 2
+	flagAhead = 4
 )
 
 // outer writes the kernel for Outer, see its Go twin for the fields.
@@ -286,7 +300,11 @@ func (t tile) outer() {
 	SHRQ(operand.U8(1), n)
 	JZ(operand.LabelRef("odd"))
 	Label("loop")
+	// Rows are read at steps too long for the processor to see what comes: the
+	// tile after the next one is here.
+	PREFETCHT1(operand.Mem{Base: row, Disp: 112})
 	t.step(rows(false), operand.Mem{Base: panel})
+	PREFETCHT1(operand.Mem{Base: row, Index: as, Scale: 1, Disp: 112})
 	t.step(rows(true), operand.Mem{Base: panel, Index: bs, Scale: 1})
 	LEAQ(operand.Mem{Base: row, Index: as, Scale: 2}, row)
 	LEAQ(operand.Mem{Base: panel, Index: bs, Scale: 2}, panel)
