@@ -162,11 +162,15 @@ func window(terms []float32, size int) float32 {
 	return sum
 }
 
-// power is s^beta; the paper's 3/4 goes through square roots.
+// power is s^beta; the paper's 3/4, and what it lacks to 1, are square roots.
 func power(s, beta float32) float32 {
-	if beta == 0.75 {
-		root := float32(math.Sqrt(float64(s)))
-		return root * float32(math.Sqrt(float64(root)))
+	if beta == 0.75 || beta == 0.25 {
+		half := float32(math.Sqrt(float64(s)))
+		quarter := float32(math.Sqrt(float64(half)))
+		if beta == 0.25 {
+			return quarter
+		}
+		return half * quarter
 	}
 	return float32(math.Pow(float64(s), float64(beta)))
 }
@@ -190,9 +194,10 @@ func ratios(terms, d, dy, x, scale []float32, c, stride int) {
 func ratiosPower(terms, d, dy, x, scale []float32, n Norm) {
 	for at := 0; at < len(x); at += n.C {
 		for i, v := range x[at : at+n.C] {
-			s := scale[at+i]
-			g := dy[at+i] / power(s, n.Beta)
-			d[at+i], terms[i] = g, float32(g*v)/s
+			// One quotient will do for both: root is s^(1-Beta).
+			inverse, root := 1/scale[at+i], power(scale[at+i], 1-n.Beta)
+			g := dy[at+i] * (inverse * root)
+			d[at+i], terms[i] = g, g*v*inverse
 		}
 		terms = terms[min(n.Stride, len(terms)):]
 	}

@@ -453,22 +453,25 @@ end1:
 // func avx512Ratios(terms []float32, d []float32, dy []float32, x []float32, scale []float32, c int, stride int)
 // Requires: AVX, AVX512DQ, AVX512F
 TEXT ·avx512Ratios(SB), NOSPLIT, $0-136
-	MOVQ      terms_base+0(FP), AX
-	MOVQ      d_base+24(FP), CX
-	MOVQ      dy_base+48(FP), DX
-	MOVQ      x_base+72(FP), BX
-	MOVQ      scale_base+96(FP), SI
-	MOVQ      x_len+80(FP), DI
-	MOVQ      c+120(FP), R8
-	MOVQ      stride+128(FP), R9
-	MOVQ      R8, R11
-	ANDQ      $0x0f, R11
-	NEGQ      R11
-	LEAQ      tails<>+0(SB), R10
-	VMOVDQU32 64(R10)(R11*4), Z0
-	VPMOVD2M  Z0, K1
-	TESTQ     DI, DI
-	JZ        end1
+	MOVQ         terms_base+0(FP), AX
+	MOVQ         d_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         x_base+72(FP), BX
+	MOVQ         scale_base+96(FP), SI
+	MOVQ         x_len+80(FP), DI
+	MOVQ         c+120(FP), R8
+	MOVQ         stride+128(FP), R9
+	MOVL         $0x3f800000, R10
+	VMOVD        R10, X0
+	VPBROADCASTD X0, Z0
+	MOVQ         R8, R11
+	ANDQ         $0x0f, R11
+	NEGQ         R11
+	LEAQ         tails<>+0(SB), R10
+	VMOVDQU32    64(R10)(R11*4), Z1
+	VPMOVD2M     Z1, K1
+	TESTQ        DI, DI
+	JZ           end1
 
 pixel2:
 	XORQ R10, R10
@@ -477,17 +480,18 @@ pixel2:
 	JZ   rest4
 
 loop3:
-	VMOVUPS (SI)(R10*4), Z0
-	VMOVUPS (DX)(R10*4), Z1
-	VSQRTPS Z0, Z2
-	VSQRTPS Z2, Z3
-	VMULPS  Z2, Z3, Z3
-	VDIVPS  Z3, Z1, Z1
-	VMOVUPS Z1, (CX)(R10*4)
-	VMOVUPS (BX)(R10*4), Z2
-	VMULPS  Z2, Z1, Z1
-	VDIVPS  Z0, Z1, Z1
-	VMOVUPS Z1, (AX)(R10*4)
+	VMOVUPS (SI)(R10*4), Z1
+	VMOVUPS (DX)(R10*4), Z2
+	VMOVUPS (BX)(R10*4), Z3
+	VDIVPS  Z1, Z0, Z4
+	VSQRTPS Z1, Z1
+	VSQRTPS Z1, Z1
+	VMULPS  Z4, Z1, Z1
+	VMULPS  Z1, Z2, Z2
+	VMOVUPS Z2, (CX)(R10*4)
+	VMULPS  Z3, Z2, Z2
+	VMULPS  Z4, Z2, Z2
+	VMOVUPS Z2, (AX)(R10*4)
 	ADDQ    $0x10, R10
 	CMPQ    R10, R11
 	JB      loop3
@@ -495,17 +499,18 @@ loop3:
 rest4:
 	CMPQ      R10, R8
 	JE        done5
-	VMOVUPS.Z (SI)(R10*4), K1, Z0
-	VMOVUPS.Z (DX)(R10*4), K1, Z1
-	VSQRTPS   Z0, Z2
-	VSQRTPS   Z2, Z3
-	VMULPS    Z2, Z3, Z3
-	VDIVPS    Z3, Z1, Z1
-	VMOVUPS   Z1, K1, (CX)(R10*4)
-	VMOVUPS.Z (BX)(R10*4), K1, Z2
-	VMULPS    Z2, Z1, Z1
-	VDIVPS    Z0, Z1, Z1
-	VMOVUPS   Z1, K1, (AX)(R10*4)
+	VMOVUPS.Z (SI)(R10*4), K1, Z1
+	VMOVUPS.Z (DX)(R10*4), K1, Z2
+	VMOVUPS.Z (BX)(R10*4), K1, Z3
+	VDIVPS    Z1, Z0, Z4
+	VSQRTPS   Z1, Z1
+	VSQRTPS   Z1, Z1
+	VMULPS    Z4, Z1, Z1
+	VMULPS    Z1, Z2, Z2
+	VMOVUPS   Z2, K1, (CX)(R10*4)
+	VMULPS    Z3, Z2, Z2
+	VMULPS    Z4, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(R10*4)
 
 done5:
 	LEAQ (CX)(R8*4), CX
@@ -1414,23 +1419,26 @@ end1:
 	RET
 
 // func avx2Ratios(terms []float32, d []float32, dy []float32, x []float32, scale []float32, c int, stride int)
-// Requires: AVX
+// Requires: AVX, AVX2
 TEXT ·avx2Ratios(SB), NOSPLIT, $0-136
-	MOVQ    terms_base+0(FP), AX
-	MOVQ    d_base+24(FP), CX
-	MOVQ    dy_base+48(FP), DX
-	MOVQ    x_base+72(FP), BX
-	MOVQ    scale_base+96(FP), SI
-	MOVQ    x_len+80(FP), DI
-	MOVQ    c+120(FP), R8
-	MOVQ    stride+128(FP), R9
-	MOVQ    R8, R11
-	ANDQ    $0x07, R11
-	NEGQ    R11
-	LEAQ    tails<>+0(SB), R10
-	VMOVDQU 64(R10)(R11*4), Y0
-	TESTQ   DI, DI
-	JZ      end1
+	MOVQ         terms_base+0(FP), AX
+	MOVQ         d_base+24(FP), CX
+	MOVQ         dy_base+48(FP), DX
+	MOVQ         x_base+72(FP), BX
+	MOVQ         scale_base+96(FP), SI
+	MOVQ         x_len+80(FP), DI
+	MOVQ         c+120(FP), R8
+	MOVQ         stride+128(FP), R9
+	MOVL         $0x3f800000, R10
+	VMOVD        R10, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         R8, R11
+	ANDQ         $0x07, R11
+	NEGQ         R11
+	LEAQ         tails<>+0(SB), R10
+	VMOVDQU      64(R10)(R11*4), Y1
+	TESTQ        DI, DI
+	JZ           end1
 
 pixel2:
 	XORQ R10, R10
@@ -1439,17 +1447,18 @@ pixel2:
 	JZ   rest4
 
 loop3:
-	VMOVUPS (SI)(R10*4), Y1
-	VMOVUPS (DX)(R10*4), Y2
-	VSQRTPS Y1, Y3
-	VSQRTPS Y3, Y4
-	VMULPS  Y3, Y4, Y4
-	VDIVPS  Y4, Y2, Y2
-	VMOVUPS Y2, (CX)(R10*4)
-	VMOVUPS (BX)(R10*4), Y3
-	VMULPS  Y3, Y2, Y2
-	VDIVPS  Y1, Y2, Y2
-	VMOVUPS Y2, (AX)(R10*4)
+	VMOVUPS (SI)(R10*4), Y2
+	VMOVUPS (DX)(R10*4), Y3
+	VMOVUPS (BX)(R10*4), Y4
+	VDIVPS  Y2, Y0, Y5
+	VSQRTPS Y2, Y2
+	VSQRTPS Y2, Y2
+	VMULPS  Y5, Y2, Y2
+	VMULPS  Y2, Y3, Y3
+	VMOVUPS Y3, (CX)(R10*4)
+	VMULPS  Y4, Y3, Y3
+	VMULPS  Y5, Y3, Y3
+	VMOVUPS Y3, (AX)(R10*4)
 	ADDQ    $0x08, R10
 	CMPQ    R10, R11
 	JB      loop3
@@ -1457,17 +1466,18 @@ loop3:
 rest4:
 	CMPQ       R10, R8
 	JE         done5
-	VMASKMOVPS (SI)(R10*4), Y0, Y1
-	VMASKMOVPS (DX)(R10*4), Y0, Y2
-	VSQRTPS    Y1, Y3
-	VSQRTPS    Y3, Y4
-	VMULPS     Y3, Y4, Y4
-	VDIVPS     Y4, Y2, Y2
-	VMASKMOVPS Y2, Y0, (CX)(R10*4)
-	VMASKMOVPS (BX)(R10*4), Y0, Y3
-	VMULPS     Y3, Y2, Y2
-	VDIVPS     Y1, Y2, Y2
-	VMASKMOVPS Y2, Y0, (AX)(R10*4)
+	VMASKMOVPS (SI)(R10*4), Y1, Y2
+	VMASKMOVPS (DX)(R10*4), Y1, Y3
+	VMASKMOVPS (BX)(R10*4), Y1, Y4
+	VDIVPS     Y2, Y0, Y5
+	VSQRTPS    Y2, Y2
+	VSQRTPS    Y2, Y2
+	VMULPS     Y5, Y2, Y2
+	VMULPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y1, (CX)(R10*4)
+	VMULPS     Y4, Y3, Y3
+	VMULPS     Y5, Y3, Y3
+	VMASKMOVPS Y3, Y1, (AX)(R10*4)
 
 done5:
 	LEAQ (CX)(R8*4), CX

@@ -379,15 +379,6 @@ func (l level) window(terms, i, size reg.Register, t *tail) (sum reg.VecVirtual)
 	return sum
 }
 
-// power34 is s^(3/4), by square roots.
-func (l level) power34(s reg.Register) reg.VecVirtual {
-	root, p := l.vec(), l.vec()
-	VSQRTPS(s, root)
-	VSQRTPS(root, p)
-	VMULPS(root, p, p)
-	return p
-}
-
 func (l level) norm() {
 	l.text("Norm", "y, scale, x, terms []float32, c, stride, size int, k, alpha float32", "normalises x, see Points.Norm.")
 	y, scale, x, terms, total := base("y"), base("scale"), base("x"), base("terms"), length("x")
@@ -404,7 +395,10 @@ func (l level) norm() {
 			JZ(operand.LabelRef(skip))
 			l.store(s, float(scale, i), t)
 			Label(skip)
-			p, v := l.power34(s), l.vec()
+			root, p, v := l.vec(), l.vec(), l.vec()
+			VSQRTPS(s, root)
+			VSQRTPS(root, p)
+			VMULPS(root, p, p)
 			l.load(float(x, i), v, t)
 			VDIVPS(p, v, v)
 			l.store(v, float(y, i), t)
@@ -416,17 +410,22 @@ func (l level) ratios() {
 	l.text("Ratios", "terms, d, dy, x, scale []float32, c, stride int", "begins the gradient, see Points.Ratios.")
 	terms, d, dy, x, scale, total := base("terms"), base("d"), base("dy"), base("x"), base("scale"), length("x")
 	c, stride := load("c"), load("stride")
+	one := l.castBits(0x3f800000)
 	tl := l.tail(c)
 	l.pixels(total, c, stride, terms, []reg.GPVirtual{d, dy, x, scale}, func() {
 		l.each(c, tl, func(i reg.Register, t *tail) {
-			s, g, v := l.vec(), l.vec(), l.vec()
+			s, g, v, root, inverse := l.vec(), l.vec(), l.vec(), l.vec(), l.vec()
 			l.load(float(scale, i), s, t)
 			l.load(float(dy, i), g, t)
-			VDIVPS(l.power34(s), g, g)
-			l.store(g, float(d, i), t)
 			l.load(float(x, i), v, t)
+			VDIVPS(s, one, inverse)
+			VSQRTPS(s, root)
+			VSQRTPS(root, root)
+			VMULPS(inverse, root, root)
+			VMULPS(root, g, g)
+			l.store(g, float(d, i), t)
 			VMULPS(v, g, g)
-			VDIVPS(s, g, g)
+			VMULPS(inverse, g, g)
 			l.store(g, float(terms, i), t)
 		})
 	})
