@@ -105,8 +105,21 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 	}
 	images := float64(n) * float64(b.N)
 	b.ReportMetric(images/b.Elapsed().Seconds(), "images/s")
-	b.ReportMetric(images*2*float64(macs)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+	reportFlops(b, e, images*2*float64(macs)/b.Elapsed().Seconds()/1e9)
 	b.Logf("%s, batch %d", e.Name(), n)
+}
+
+// reportFlops reports GFLOP/s, and of engines that can tell the most they could
+// do (Peak, measured here and now), what part of it that is.
+func reportFlops(b *testing.B, e net.Engine, gflops float64) {
+	b.ReportMetric(gflops, "GFLOP/s")
+	p, ok := e.(interface{ Peak() float64 })
+	if !ok {
+		return
+	}
+	if peak := p.Peak(); peak > 0 {
+		b.ReportMetric(100*gflops/peak, "%peak")
+	}
 }
 
 // Conv times the passes of AlexNet's convolutions: dgrad the input's gradient,
@@ -149,7 +162,7 @@ func (c opCase) passes(b *testing.B, newEngine func() net.Engine) {
 	noDX := ts
 	noDX.dx = nil
 	gflops := func(b *testing.B) {
-		b.ReportMetric(2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+		reportFlops(b, e, 2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9)
 	}
 	b.Run("forward", func(b *testing.B) {
 		for b.Loop() {
@@ -181,7 +194,7 @@ func (c opCase) passes(b *testing.B, newEngine func() net.Engine) {
 			b.Log("the machine is too busy to tell the two gradients apart; run it longer")
 			return
 		}
-		b.ReportMetric(2*float64(c.macs)/(both-alone).Seconds()/1e9, "GFLOP/s")
+		reportFlops(b, e, 2*float64(c.macs)/(both-alone).Seconds()/1e9)
 	})
 }
 
@@ -196,14 +209,23 @@ func (c *opCase) benchTensors(b *testing.B, e net.Engine) tensors {
 	return ts
 }
 
-// Memory times the ops that are bound by memory, at AlexNet's sizes.
+// Memory times the ops that are bound by memory, at AlexNet's sizes, beside a
+// copy. GB/s counts each number once that an op must read or write.
 func Memory(b *testing.B, newEngine func() net.Engine) {
 	n := batchSize(b, 32)
 	lrn, pool := net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}, net.Pool{Size: 3, Stride: 2}
+	shape := net.Shape{N: n, C: 96, H: 55, W: 55}
+	bytes := func(shapes ...net.Shape) (sum float64) {
+		for _, s := range shapes {
+			sum += 4 * float64(s.Len())
+		}
+		return sum
+	}
 	for _, l := range []struct {
 		name string
 		c    opCase
 	}{
+		{"copy", copyCase(shape)},
 		{"norm1", lrnCase(n, 96, 55, 55, lrn)},
 		{"norm2", lrnCase(n, 256, 27, 27, lrn)},
 		{"pool1", poolCase(n, 96, 55, 55, pool)},
@@ -213,16 +235,30 @@ func Memory(b *testing.B, newEngine func() net.Engine) {
 		b.Run(l.name, func(b *testing.B) {
 			e := open(b, newEngine)
 			ts := l.c.benchTensors(b, e)
+			both := bytes(l.c.x, l.c.y)
+			for _, s := range l.c.saved {
+				if s.Kind == net.Index {
+					both += 2 * float64(s.Shape.Len()) // of 16 bits, say
+				} else {
+					both += bytes(s.Shape)
+				}
+			}
+			backward := both
+			if len(l.c.saved) > 0 && l.c.saved[0].Kind == net.Map { // LRN needs x too
+				backward += bytes(l.c.x)
+			}
 			for _, pass := range []struct {
-				name string
-				f    func(net.Engine, tensors)
-			}{{"forward", l.c.forward}, {"backward", l.c.backward}} {
+				name  string
+				f     func(net.Engine, tensors)
+				bytes float64
+			}{{"forward", l.c.forward, both}, {"backward", l.c.backward, backward}} {
 				b.Run(pass.name, func(b *testing.B) {
 					for b.Loop() {
 						pass.f(e, ts)
 						sync(b, e)
 					}
 					b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "images/s")
+					b.ReportMetric(pass.bytes*float64(b.N)/b.Elapsed().Seconds()/1e9, "GB/s")
 				})
 			}
 		})

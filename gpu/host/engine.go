@@ -140,6 +140,24 @@ func (e *Engine) Name() string {
 	return fmt.Sprintf("cpu (%v, %d threads)", e.level, e.threads)
 }
 
+// Peak measures how many GFLOP/s the engine's threads could do at most, were
+// every instruction a multiply-add of its level's widest vectors; 0 in plain Go.
+func (e *Engine) Peak() float64 {
+	j := peakJob{each: make([]float64, e.threads)}
+	e.run("Peak", e.threads, j)
+	sum := 0.0
+	for _, p := range j.each {
+		sum += p
+	}
+	return sum
+}
+
+// peakJob measures each thread while the others are measured: alone, a core may
+// run faster.
+type peakJob struct{ each []float64 }
+
+func (j peakJob) do(w *worker, task int) { j.each[task] = simd.Peak(w.e.level) }
+
 // Begin starts a step that ends early when ctx is done.
 func (e *Engine) Begin(ctx context.Context) {
 	e.ctx, e.done, e.cancelled = ctx, ctx.Done(), nil

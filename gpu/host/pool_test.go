@@ -54,3 +54,25 @@ func TestEveryTaskRunsOnce(t *testing.T) {
 type counts struct{ n []atomic.Int64 }
 
 func (c *counts) do(_ *worker, task int) { c.n[task].Add(1) }
+
+func TestPeakIsOfAllThreads(t *testing.T) {
+	for _, level := range simd.Levels() {
+		one, three := New(1, level), New(3, level)
+		a, b := one.Peak(), three.Peak()
+		if level == simd.Generic {
+			if a != 0 || b != 0 {
+				t.Errorf("plain Go has a peak of %g and %g", a, b)
+			}
+		} else if !(a > 0) || !(b > 0) {
+			t.Errorf("%v: the peaks are %g of one thread and %g of three", level, a, b)
+		}
+		for _, e := range []*Engine{one, three} {
+			if err := e.Sync(); err != nil {
+				t.Error(err)
+			}
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
