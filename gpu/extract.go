@@ -158,7 +158,7 @@ func (x *Extract) Holds() int { return 2 }
 // their network as the layers need.
 func (x *Extract) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if env.Accepts != nil && !env.Accepts(pipeline.Features) {
-		return pipeline.Plan{}, errors.New("no sink takes the features: put features under sinks:")
+		return pipeline.Plan{}, errors.New("no sink takes the features: add features to sinks")
 	}
 	a, err := readAbout(x.opt.Weights)
 	if errors.Is(err, os.ErrNotExist) {

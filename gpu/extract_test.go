@@ -485,7 +485,7 @@ func TestExtractMistakes(t *testing.T) {
 		"the network has conv1, pool1, dropout1, fc2, softmax1":                plan(func(o *ExtractOptions) { o.Layers = []string{"xyzzy"} }, as),
 		"top_k must be at most 3":                                              plan(func(o *ExtractOptions) { o.TopK = 4 }, as),
 		"the images are 20x16":                                                 plan(func(*ExtractOptions) {}, func(e *pipeline.Env) { e.Frame.W = 20 }),
-		"no sink takes the features: put features under sinks":                 plan(func(*ExtractOptions) {}, func(e *pipeline.Env) { e.Accepts = func(k pipeline.Kind) bool { return k == pipeline.Metrics } }),
+		"no sink takes the features: add features to sinks":                    plan(func(*ExtractOptions) {}, func(e *pipeline.Env) { e.Accepts = func(k pipeline.Kind) bool { return k == pipeline.Metrics } }),
 		"weights are what a training run":                                      plan(func(o *ExtractOptions) { o.Weights = filepath.Join(t.TempDir(), "none") }, as),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -23,7 +23,7 @@ func featureSchema(columns []column, topK int, meta map[string]string) *arrow.Sc
 		fields = append(fields, arrow.Field{Name: name, Type: arrow.FixedSizeListOf(int32(n), of), Nullable: true, Metadata: meta})
 	}
 	for _, c := range columns {
-		var of arrow.DataType = arrow.PrimitiveTypes.Float32
+		of := arrow.PrimitiveTypes.Float32
 		if c.half {
 			of = arrow.FixedWidthTypes.Float16
 		}

@@ -3,7 +3,7 @@ package pipeline
 // Metric is one row of a Metrics batch, one line of metrics.jsonl and one line
 // of `--log-format json`. Fractions are 0..1.
 type Metric struct {
-	Event           string  `json:"event"` // "step", "validation" or "done"
+	Event           string  `json:"event"` // "step", "validation", "progress" (of work without a loss) or "done"
 	Epoch           int     `json:"epoch"` // from 0
 	Step            int     `json:"step"`  // steps done since the start of the run
 	Loss            float64 `json:"loss"`  // mean cross-entropy, nats

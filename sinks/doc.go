@@ -2,6 +2,7 @@
 //
 //	metrics.go     numbers of the run, as JSON lines and as Parquet
 //	weights.go     the network's weights, as safetensors
+//	features.go    features, in numbered parts with a manifest
 //	pictures.go    curves and first-layer kernels, as PNG
 //	quarantine.go  samples that were left out, as Parquet
 //

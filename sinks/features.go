@@ -1,0 +1,551 @@
+package sinks
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+
+	"sluice/pipeline"
+	"sluice/pipeline/config"
+)
+
+func init() {
+	pipeline.RegisterSink("features",
+		"Writes features in numbered parts, part k holding the images k*rows_per_part and on, with a manifest beside them. A part appears whole or not at all; a run that was killed goes on at the first missing part (run --resume) and ends with the same bytes.",
+		FeaturesOptions{Dir: "features", Format: "parquet", RowsPerPart: 50_000, Compression: "zstd"},
+		func(o FeaturesOptions) (pipeline.Sink, error) { return NewFeatures(o) })
+}
+
+// FeaturesOptions are the options of the features sink.
+type FeaturesOptions struct {
+	Dir         string `yaml:"dir" doc:"folder of the parts and of manifest.json, in the run folder"`
+	Format      string `yaml:"format" doc:"parquet; arrow (IPC files, which can be mapped into memory if not compressed); npy (a folder a part, with an array a column, for numpy.load)"`
+	RowsPerPart int    `yaml:"rows_per_part" doc:"images a part; one that was left out is missing in its part and shifts no other"`
+	Compression string `yaml:"compression" doc:"zstd or none; npy is never compressed"`
+}
+
+// maxParts keeps the manifest, which is written anew after every part, small.
+const maxParts = 10_000
+
+// FeaturesSink writes Features batches. Part k holds the rows of index k*R to
+// (k+1)*R-1 that came, sorted by index; there are as many parts as the source's
+// length asks for, also where a part has no rows. Parts are written under a
+// temporary name, synced and renamed, and then named in manifest.json, which is
+// replaced whole: what it names is there.
+//
+// A resumed run begins with the batch that the first missing part's first row was
+// in, so that batches, and with them all bytes, are those of a run that was never
+// stopped.
+type FeaturesSink struct {
+	opt FeaturesOptions
+	dir string
+
+	samples  int
+	manifest Manifest
+	schema   *arrow.Schema // nil before the first batch
+	part     int           // is written, or comes next
+	writer   *partFile     // nil if nothing has come for it
+	last     int64         // index
+	after    PlaceInRun    // the batch before the one that is written
+	resumed  bool
+}
+
+// Manifest is the content of manifest.json. Beside what the options say it holds
+// what the features say of themselves, and the parts that are there.
+type Manifest struct {
+	Version     int    `json:"version"` // 1
+	Format      string `json:"format"`
+	Compression string `json:"compression"`
+	RowsPerPart int    `json:"rows_per_part"`
+	Images      int    `json:"images"` // in the source
+	Rows        int    `json:"rows"`   // of all parts
+	Complete    bool   `json:"complete"`
+	// Columns and Metadata are those of the schema; empty before the first part.
+	Columns  []ManifestColumn  `json:"columns"`
+	Metadata map[string]string `json:"metadata"` // weights_sha256, preprocessing and more
+	Parts    []ManifestPart    `json:"parts"`
+}
+
+// ManifestColumn is a column of every part.
+type ManifestColumn struct {
+	Name  string          `json:"name"`
+	Type  string          `json:"type"`            // as Arrow writes it
+	Shape json.RawMessage `json:"shape,omitempty"` // of a layer's output: channels, height, width
+}
+
+// ManifestPart is a part that is there.
+type ManifestPart struct {
+	Part  int            `json:"part"`
+	First int            `json:"first"` // index
+	End   int            `json:"end"`   // after the last index
+	Rows  int            `json:"rows"`
+	Files []ManifestFile `json:"files"`
+	Next  PlaceInRun     `json:"next"` // where a run goes on that has the parts up to this one
+}
+
+// ManifestFile is a file of a part, named from the manifest's folder on.
+type ManifestFile struct {
+	Name   string `json:"name"`
+	Bytes  int64  `json:"bytes"`
+	SHA256 string `json:"sha256"` // hex
+}
+
+// PlaceInRun is between two batches of a run.
+type PlaceInRun struct {
+	Epoch   int `json:"epoch"`
+	Pos     int `json:"position"`
+	Skipped int `json:"skipped"`
+	Failed  int `json:"failed"`
+	Step    int `json:"step"` // batches before it
+}
+
+func (p PlaceInRun) cursor() pipeline.Cursor {
+	return pipeline.Cursor{Epoch: p.Epoch, Pos: p.Pos, Skipped: p.Skipped, Failed: p.Failed}
+}
+
+func placeInRun(c pipeline.Cursor, step int) PlaceInRun {
+	return PlaceInRun{Epoch: c.Epoch, Pos: c.Pos, Skipped: c.Skipped, Failed: c.Failed, Step: step}
+}
+
+// NewFeatures makes the features sink; mistakes in the options are errors.
+func NewFeatures(o FeaturesOptions) (*FeaturesSink, error) {
+	errs := []error{inRunFolder("dir", o.Dir)}
+	if partFormats[o.Format] == nil {
+		errs = append(errs, config.Fieldf("format", "must be %s, is %q", strings.Join(slices.Sorted(maps.Keys(partFormats)), " or "), o.Format))
+	}
+	if o.RowsPerPart < 1 {
+		errs = append(errs, config.Fieldf("rows_per_part", "must be at least 1, is %d", o.RowsPerPart))
+	}
+	if o.Compression != "zstd" && o.Compression != "none" {
+		errs = append(errs, config.Fieldf("compression", "must be zstd or none, is %q", o.Compression))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &FeaturesSink{opt: o, last: -1}, nil
+}
+
+// Accepts only features.
+func (s *FeaturesSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Features }
+
+// Plan holds the line to an order in which parts can be written one by one.
+func (s *FeaturesSink) Plan(env *pipeline.Env) (pipeline.Plan, error) {
+	var errs []error
+	if env.Shuffle {
+		errs = append(errs, errors.New("features are written in the source's order: set batch.shuffle: false"))
+	}
+	if env.DropLast {
+		errs = append(errs, errors.New("features are of every image: set batch.last: keep"))
+	}
+	parts := s.parts(env.Samples)
+	if parts > maxParts {
+		errs = append(errs, config.Fieldf("rows_per_part", "makes %d parts of %d images, and there may be %d parts: set it to %d or more",
+			parts, env.Samples, maxParts, (env.Samples+maxParts-1)/maxParts))
+	}
+	return pipeline.Plan{
+		Text:   fmt.Sprintf("%d parts of %d images in %s, as %s", parts, min(s.opt.RowsPerPart, env.Samples), s.opt.Dir, s.opt.Format),
+		Memory: []pipeline.Memory{{Name: "rows to be written", Bytes: 2 * chunkBytes}},
+	}, errors.Join(errs...)
+}
+
+func (s *FeaturesSink) parts(samples int) int {
+	return (samples + s.opt.RowsPerPart - 1) / s.opt.RowsPerPart
+}
+
+func (s *FeaturesSink) path(name string) string { return filepath.Join(s.dir, name) }
+
+// Resume finds the first part that is missing.
+func (s *FeaturesSink) Resume(_ context.Context, env *pipeline.Env) (pipeline.Cursor, int, error) {
+	fail := func(err error) (pipeline.Cursor, int, error) {
+		return pipeline.Cursor{}, 0, fmt.Errorf("%w: %w", pipeline.ErrResume, err)
+	}
+	s.dir = filepath.Join(env.RunDir, s.opt.Dir)
+	m, err := ReadManifest(s.dir)
+	if err != nil {
+		return fail(err)
+	}
+	fresh := s.newManifest(env)
+	for what, pair := range map[string][2]any{
+		"version":       {m.Version, fresh.Version},
+		"format":        {m.Format, fresh.Format},
+		"compression":   {m.Compression, fresh.Compression},
+		"rows_per_part": {m.RowsPerPart, fresh.RowsPerPart},
+		"images":        {m.Images, fresh.Images},
+	} {
+		if pair[0] != pair[1] {
+			err = errors.Join(err, fmt.Errorf("the parts in %s have %s %v, and this run has %v", s.dir, what, pair[0], pair[1]))
+		}
+	}
+	if err != nil {
+		return fail(err)
+	}
+	have := 0
+	for have < len(m.Parts) && s.there(m.Parts[have]) {
+		have++
+	}
+	if lost := len(m.Parts) - have; lost > 0 {
+		env.Warn(fmt.Sprintf("part %d in %s is missing or cut short, so it and the %d after it are computed again", have, s.dir, lost-1))
+		m.Parts, m.Complete = m.Parts[:have], false
+	}
+	s.manifest, s.part, s.resumed = *m, have, true
+	if have == 0 {
+		return pipeline.Cursor{}, 0, nil
+	}
+	next := m.Parts[have-1].Next
+	return next.cursor(), next.Step, nil
+}
+
+// there looks for the files of a part. Their checksums are not computed: it would
+// take as long as writing them did.
+func (s *FeaturesSink) there(p ManifestPart) bool {
+	for _, f := range p.Files {
+		info, err := os.Stat(s.path(filepath.FromSlash(f.Name)))
+		if err != nil || info.Size() != f.Bytes {
+			return false
+		}
+	}
+	return true
+}
+
+// ReadManifest reads the manifest of a folder of features.
+func ReadManifest(dir string) (*Manifest, error) {
+	path := filepath.Join(dir, manifestName)
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	m := &Manifest{}
+	if err := json.Unmarshal(data, m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	for i, p := range m.Parts {
+		if p.Part != i || p.First != i*m.RowsPerPart {
+			return nil, fmt.Errorf("%s: its part %d is number %d, of images %d and on", path, i, p.Part, p.First)
+		}
+		for _, f := range p.Files {
+			if !filepath.IsLocal(filepath.FromSlash(f.Name)) {
+				return nil, fmt.Errorf("%s: part %d names the file %q, which lies elsewhere", path, i, f.Name)
+			}
+		}
+	}
+	return m, nil
+}
+
+const manifestName = "manifest.json"
+
+func (s *FeaturesSink) newManifest(env *pipeline.Env) Manifest {
+	return Manifest{
+		Version: 1, Format: s.opt.Format, Compression: s.opt.Compression, RowsPerPart: s.opt.RowsPerPart, Images: env.Samples,
+		Columns: []ManifestColumn{}, Metadata: map[string]string{}, Parts: []ManifestPart{},
+	}
+}
+
+// Prepare makes the folder, without what an earlier run left in it unless this
+// one goes on with it.
+func (s *FeaturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
+	if env.Epochs > 1 {
+		return fmt.Errorf("features are of one epoch, and the run has %d", env.Epochs)
+	}
+	s.dir, s.samples = filepath.Join(env.RunDir, s.opt.Dir), env.Samples
+	s.after = placeInRun(env.Start, env.StartStep)
+	if err := os.MkdirAll(s.dir, 0o777); err != nil {
+		return fileError(s.dir, err)
+	}
+	stale := []string{".part-*", "." + manifestName + "*"} // of a run that was killed
+	if !s.resumed {
+		s.manifest = s.newManifest(env)
+		stale = append(stale, manifestName, "part-*")
+	}
+	for _, pattern := range stale {
+		names, err := filepath.Glob(filepath.Join(escapeGlob(s.dir), pattern))
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if err := os.RemoveAll(name); err != nil {
+				return fileError(name, err)
+			}
+		}
+	}
+	return s.writeManifest()
+}
+
+// escapeGlob makes a pattern of a name that stands for itself.
+func escapeGlob(name string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
+}
+
+func (s *FeaturesSink) writeManifest() error {
+	data, err := json.MarshalIndent(s.manifest, "", "  ")
+	if err != nil {
+		return err
+	}
+	return replaceFile(s.path(manifestName), func(w io.Writer) error {
+		_, err := w.Write(append(data, '\n'))
+		return err
+	})
+}
+
+// Write appends the rows of b to their parts.
+func (s *FeaturesSink) Write(_ context.Context, b *pipeline.Batch) error {
+	if err := s.meet(b.Record.Schema()); err != nil {
+		return err
+	}
+	index := b.Record.Column(0).(*array.Int64).Int64Values()
+	// The rows of a resumed run's first batch may lie in the part before.
+	from := int64(s.part) * int64(s.opt.RowsPerPart)
+	for lo := 0; lo < len(index); {
+		i := index[lo]
+		if i <= s.last || i >= int64(s.samples) {
+			return fmt.Errorf("image %d comes after image %d of %d: features must come in the source's order, each once", i, s.last, s.samples)
+		}
+		if i < from {
+			s.last = i
+			lo++
+			continue
+		}
+		for i >= s.end() {
+			if err := s.endPart(s.after); err != nil {
+				return err
+			}
+		}
+		hi := lo
+		for ; hi < len(index) && index[hi] < s.end() && index[hi] > s.last; hi++ {
+			s.last = index[hi]
+		}
+		if err := s.append(b.Record, lo, hi); err != nil {
+			return err
+		}
+		lo = hi
+	}
+	s.after = placeInRun(b.Cursor, b.Step+1)
+	return nil
+}
+
+// end is the index after the last of the part.
+func (s *FeaturesSink) end() int64 { return int64(s.part+1) * int64(s.opt.RowsPerPart) }
+
+// meet learns the schema from the first batch, or holds the batch to that of the
+// parts that are there.
+func (s *FeaturesSink) meet(schema *arrow.Schema) error {
+	if s.schema == schema {
+		return nil
+	}
+	if s.schema != nil {
+		return errors.New("the columns of the features change from batch to batch")
+	}
+	if schema.NumFields() == 0 || schema.Field(0).Name != "index" || schema.Field(0).Type.ID() != arrow.INT64 {
+		return errors.New(`the first column of features must be "index" of int64, the image's place in the source`)
+	}
+	columns := make([]ManifestColumn, schema.NumFields())
+	for i, f := range schema.Fields() {
+		columns[i] = ManifestColumn{Name: f.Name, Type: f.Type.String()}
+		if shape, ok := f.Metadata.GetValue("shape"); ok && json.Valid([]byte(shape)) {
+			columns[i].Shape = json.RawMessage(shape)
+		}
+	}
+	meta := schema.Metadata().ToMap()
+	if len(s.manifest.Parts) > 0 {
+		var differ []string
+		for _, k := range slices.Sorted(maps.Keys(meta)) {
+			if meta[k] != s.manifest.Metadata[k] {
+				differ = append(differ, k)
+			}
+		}
+		if !slices.EqualFunc(columns, s.manifest.Columns, func(a, b ManifestColumn) bool { return a.Name == b.Name && a.Type == b.Type }) {
+			differ = append(differ, "columns")
+		}
+		if len(differ) > 0 || len(meta) != len(s.manifest.Metadata) {
+			return fmt.Errorf("the parts in %s are not of this run, they differ in: %s; run without resuming, or under another name", s.dir, strings.Join(differ, ", "))
+		}
+	}
+	s.manifest.Columns, s.manifest.Metadata = columns, meta
+	s.schema = schema
+	return nil
+}
+
+// append hands rows lo to hi-1 to the part.
+func (s *FeaturesSink) append(rec arrow.Record, lo, hi int) error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	rows := rec.NewSlice(int64(lo), int64(hi))
+	defer rows.Release()
+	return s.writer.write(rows)
+}
+
+func (s *FeaturesSink) open() (err error) {
+	if s.writer == nil {
+		s.writer, err = createPart(s.dir, s.part, s.opt, s.schema)
+	}
+	return err
+}
+
+// endPart gives the part its name, and names it in the manifest.
+func (s *FeaturesSink) endPart(next PlaceInRun) error {
+	if err := s.open(); err != nil {
+		return err
+	}
+	rows := s.writer.rows
+	files, err := s.writer.finish()
+	s.writer = nil
+	if err != nil {
+		return err
+	}
+	first := s.part * s.opt.RowsPerPart
+	s.manifest.Parts = append(s.manifest.Parts, ManifestPart{
+		Part: s.part, First: first, End: min(first+s.opt.RowsPerPart, s.samples), Rows: rows, Files: files, Next: next,
+	})
+	s.part++
+	s.manifest.Rows = 0
+	for _, p := range s.manifest.Parts {
+		s.manifest.Rows += p.Rows
+	}
+	return s.writeManifest()
+}
+
+// Finish writes the parts that no later row has ended.
+func (s *FeaturesSink) Finish(context.Context) error {
+	if s.schema == nil {
+		return errors.New("no features came: a stage that computes them, as extract, must be under batches")
+	}
+	done := placeInRun(pipeline.Cursor{Epoch: s.after.Epoch + 1}, s.after.Step)
+	for s.part < s.parts(s.samples) {
+		if err := s.endPart(done); err != nil {
+			return err
+		}
+	}
+	s.manifest.Complete = true
+	return s.writeManifest()
+}
+
+// Close leaves out a part that did not come to its end.
+func (s *FeaturesSink) Close() error {
+	if s.writer == nil {
+		return nil
+	}
+	err := s.writer.abandon()
+	s.writer = nil
+	return err
+}
+
+// partFile is a part in the making, under a temporary name.
+type partFile struct {
+	name      string // in the end, in dir
+	dir, temp string
+	rows      int
+	format    partFormat
+}
+
+// A partFormat writes the rows of a part into files of its own.
+type partFormat interface {
+	write(rec arrow.Record) error
+	// close ends the files and syncs them.
+	close() error
+	// abandon only closes them.
+	abandon()
+}
+
+// partFormats make the files of a part at a path, which ends in ext.
+var partFormats = map[string]*struct {
+	ext  string
+	open func(path string, schema *arrow.Schema, compression string) (partFormat, error)
+}{
+	"parquet": {".parquet", openParquetPart},
+	"arrow":   {".arrow", openArrowPart},
+	"npy":     {"", openNumpyPart},
+}
+
+func createPart(dir string, k int, o FeaturesOptions, schema *arrow.Schema) (*partFile, error) {
+	f := partFormats[o.Format]
+	name := fmt.Sprintf("part-%05d%s", k, f.ext)
+	p := &partFile{name: name, dir: dir, temp: filepath.Join(dir, "."+name)}
+	var err error
+	if p.format, err = f.open(p.temp, schema, o.Compression); err != nil {
+		return nil, errors.Join(fileError(p.final(), err), os.RemoveAll(p.temp))
+	}
+	return p, nil
+}
+
+func (p *partFile) final() string { return filepath.Join(p.dir, p.name) }
+
+func (p *partFile) write(rec arrow.Record) error {
+	p.rows += int(rec.NumRows())
+	if err := p.format.write(rec); err != nil {
+		return fileError(p.final(), err)
+	}
+	return nil
+}
+
+// finish puts the part in its place and gives its files.
+func (p *partFile) finish() ([]ManifestFile, error) {
+	files, err := p.place()
+	if err != nil {
+		return nil, errors.Join(fileError(p.final(), err), os.RemoveAll(p.temp))
+	}
+	return files, syncFolder(p.dir, p.final())
+}
+
+func (p *partFile) place() ([]ManifestFile, error) {
+	if err := p.format.close(); err != nil {
+		return nil, err
+	}
+	files, err := p.list()
+	if err != nil {
+		return nil, err
+	}
+	// One that an earlier run left without naming it in the manifest.
+	if err := os.RemoveAll(p.final()); err != nil {
+		return nil, err
+	}
+	return files, os.Rename(p.temp, p.final())
+}
+
+// list reads the part's files again, for their checksums.
+func (p *partFile) list() (files []ManifestFile, err error) {
+	err = filepath.WalkDir(p.temp, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		sum := sha256.New()
+		n, err := io.Copy(sum, f)
+		if err != nil {
+			return err
+		}
+		inside, err := filepath.Rel(p.temp, path)
+		if err != nil {
+			return err
+		}
+		name := filepath.ToSlash(filepath.Join(p.name, inside))
+		files = append(files, ManifestFile{Name: name, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))})
+		return nil
+	})
+	return files, err
+}
+
+// abandon removes the part.
+func (p *partFile) abandon() error {
+	p.format.abandon()
+	if err := os.RemoveAll(p.temp); err != nil {
+		return fileError(p.temp, err)
+	}
+	return nil
+}
