@@ -30,17 +30,27 @@ const float32Type = "F32" // as in safetensors
 // binary, little endian). meta becomes the schema's metadata. The tensors' data
 // is copied.
 func TensorsRecord(tensors []NamedTensor, meta map[string]string) arrow.Record {
-	mem := memory.DefaultAllocator
-	names, roles, types := array.NewStringBuilder(mem), array.NewStringBuilder(mem), array.NewStringBuilder(mem)
-	shapes := array.NewListBuilder(mem, arrow.PrimitiveTypes.Int64)
-	sizes := shapes.ValueBuilder().(*array.Int64Builder)
 	total := 0
 	for _, t := range tensors {
 		total += 4 * len(t.Data)
 	}
 	// The builder of binary columns would copy the numbers twice.
-	offsets, data := make([]int64, 1, len(tensors)+1), make([]byte, 0, total)
+	data := make([]byte, 0, total)
 	for _, t := range tensors {
+		data = littleEndian(data, t.Data)
+	}
+	return tensorsRecord(tensors, memory.NewBufferBytes(data), meta)
+}
+
+// tensorsRecord makes the record over data, which has the tensors one after the
+// other.
+func tensorsRecord(tensors []NamedTensor, data *memory.Buffer, meta map[string]string) arrow.Record {
+	mem := memory.DefaultAllocator
+	names, roles, types := array.NewStringBuilder(mem), array.NewStringBuilder(mem), array.NewStringBuilder(mem)
+	shapes := array.NewListBuilder(mem, arrow.PrimitiveTypes.Int64)
+	sizes := shapes.ValueBuilder().(*array.Int64Builder)
+	offsets := make([]int64, 1, len(tensors)+1)
+	for i, t := range tensors {
 		names.Append(t.Name)
 		roles.Append(t.Role)
 		types.Append(float32Type)
@@ -48,12 +58,12 @@ func TensorsRecord(tensors []NamedTensor, meta map[string]string) arrow.Record {
 		for _, d := range t.Dims {
 			sizes.Append(int64(d))
 		}
-		data = littleEndian(data, t.Data)
-		offsets = append(offsets, int64(len(data)))
+		offsets = append(offsets, offsets[i]+4*int64(len(t.Data)))
 	}
 	bytes := array.NewData(arrow.BinaryTypes.LargeBinary, len(tensors), []*memory.Buffer{
-		nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets)), memory.NewBufferBytes(data),
+		nil, memory.NewBufferBytes(arrow.Int64Traits.CastToBytes(offsets)), data,
 	}, nil, 0, 0)
+	defer bytes.Release()
 	columns := []arrow.Array{names.NewArray(), roles.NewArray(), types.NewArray(), shapes.NewArray(), array.NewLargeBinaryData(bytes)}
 	keys := slices.Sorted(maps.Keys(meta))
 	values := make([]string, len(keys))
