@@ -38,6 +38,24 @@ type sampleState struct {
 	renderer augment.Renderer
 	// Two buffers, because rendering an image that is in one needs another.
 	rendered [2]augment.RGB
+	scratch  []scratch
+}
+
+type scratch struct{ owner, memory any }
+
+// Scratch is memory of type T that a stage (owner) keeps with the sample's place
+// in the engine: the zero T at first, later what an earlier sample left in it. It
+// serves one sample at a time, so a decoder and its buffers can be reused, and
+// what SetImage is given may lie in it.
+func Scratch[T any](s *Sample, owner any) *T {
+	for _, m := range s.scratch {
+		if t, ok := m.memory.(*T); ok && m.owner == owner {
+			return t
+		}
+	}
+	t := new(T)
+	s.scratch = append(s.scratch, scratch{owner, t})
+	return t
 }
 
 // geometry is what the record says of where the pixels come from.

@@ -11,6 +11,7 @@ import (
 	"sluice/augment"
 	"sluice/pipeline"
 	"sluice/pipeline/config"
+	"sluice/stages/jpeg"
 )
 
 func init() {
@@ -53,7 +54,7 @@ func (d *Decode) Frame(pipeline.Frame) (pipeline.Frame, error) { return pipeline
 
 // Process decodes s.Bytes.
 func (d *Decode) Process(ctx context.Context, s *pipeline.Sample) error {
-	img, orient, err := d.decode(ctx, s.Bytes)
+	img, orient, err := d.decode(ctx, s.Bytes, pipeline.Scratch[jpeg.Decoder](s, d))
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,8 @@ func (d *Decode) Process(ctx context.Context, s *pipeline.Sample) error {
 	return nil
 }
 
-func (d *Decode) decode(ctx context.Context, data []byte) (img image.Image, orient int, err error) {
+// decode uses the memory of fast for JPEGs, and so may the image that it gives.
+func (d *Decode) decode(ctx context.Context, data []byte, fast *jpeg.Decoder) (img image.Image, orient int, err error) {
 	if len(data) == 0 {
 		return nil, 0, errors.New("there are no bytes to decode")
 	}
@@ -83,27 +85,63 @@ func (d *Decode) decode(ctx context.Context, data []byte) (img image.Image, orie
 			img, err = nil, fmt.Errorf("damaged %s: the decoder panicked: %v", f.name, p)
 		}
 	}()
-	size, err := f.config(reader{bytes.NewReader(data), ctx})
-	if err != nil {
-		return nil, 0, f.explain(err)
-	}
-	if err := d.check(f, data, size.Width, size.Height); err != nil {
+	if err := ctx.Err(); err != nil {
 		return nil, 0, err
 	}
-	img, err = f.decode(reader{bytes.NewReader(data), ctx})
+	orient = 1
+	if d.opt.Orientation {
+		orient = f.orientation(data)
+	}
+	if f.fast {
+		img, err := d.decodeFast(f, data, fast)
+		if !errors.Is(err, jpeg.ErrUnsupported) {
+			return img, orient, err
+		}
+		// image/jpeg may know that kind; if not, it was named best here.
+		if img, err := d.decodeWith(ctx, f, data); err == nil {
+			return img, orient, nil
+		}
+		return nil, 0, err
+	}
+	img, err = d.decodeWith(ctx, f, data)
+	return img, orient, err
+}
+
+// decodeFast decodes a JPEG in the memory of fast.
+func (d *Decode) decodeFast(f format, data []byte, fast *jpeg.Decoder) (image.Image, error) {
+	if err := checkScans(f, data); err != nil {
+		return nil, err
+	}
+	picture, err := fast.Decode(data, jpeg.Options{MaxPixels: d.opt.MaxPixels})
+	if errors.Is(err, jpeg.ErrTooLarge) {
+		return nil, fmt.Errorf("%w (max_pixels)", err)
+	}
 	if err != nil {
-		return nil, 0, f.explain(err)
+		return nil, err
+	}
+	return picture.Image(), nil
+}
+
+// decodeWith decodes by the format's own decoder.
+func (d *Decode) decodeWith(ctx context.Context, f format, data []byte) (image.Image, error) {
+	size, err := f.config(reader{bytes.NewReader(data), ctx})
+	if err != nil {
+		return nil, f.explain(err)
+	}
+	if err := d.check(f, data, size.Width, size.Height); err != nil {
+		return nil, err
+	}
+	img, err := f.decode(reader{bytes.NewReader(data), ctx})
+	if err != nil {
+		return nil, f.explain(err)
 	}
 	if f.framed {
 		img = onCanvas(img, size.Width, size.Height)
 	}
 	if b := img.Bounds(); b.Empty() {
-		return nil, 0, fmt.Errorf("the %s has %d x %d pixels", f.name, b.Dx(), b.Dy())
+		return nil, fmt.Errorf("the %s has %d x %d pixels", f.name, b.Dx(), b.Dy())
 	}
-	if d.opt.Orientation {
-		return img, f.orientation(data), nil
-	}
-	return img, 1, nil
+	return img, nil
 }
 
 // check holds what a header claims against the limits, before a decoder allocates for it.
@@ -117,10 +155,15 @@ func (d *Decode) check(f format, data []byte, w, h int) error {
 	if f.pixelsPerByte > 0 && int64(w)*int64(h)/f.pixelsPerByte > int64(len(data)) {
 		return fmt.Errorf("the %s claims %d x %d pixels, which cannot be in %d bytes: it is cut short or damaged", f.name, w, h, len(data))
 	}
-	if f.scans != nil {
-		if n := f.scans(data); n > maxScans {
-			return fmt.Errorf("the %s has %d scans, more than the %d that any honest file needs", f.name, n, maxScans)
-		}
+	return checkScans(f, data)
+}
+
+func checkScans(f format, data []byte) error {
+	if f.scans == nil {
+		return nil
+	}
+	if n := f.scans(data); n > maxScans {
+		return fmt.Errorf("the %s has %d scans, more than the %d that any honest file needs", f.name, n, maxScans)
 	}
 	return nil
 }

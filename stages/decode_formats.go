@@ -29,6 +29,7 @@ type format struct {
 	// 0 if there is no bound: a header that claims more is not to be believed.
 	pixelsPerByte int64
 	scans         func([]byte) int // how many passes over all pixels the file asks for; nil: one
+	fast          bool             // stages/jpeg decodes it
 	framed        bool             // decode gives a part of the picture that config gives the size of
 }
 
@@ -44,7 +45,7 @@ func formatOf(data []byte) (format, bool) {
 	switch {
 	case begins(data, "\xff\xd8"):
 		return format{
-			name: "JPEG", config: jpeg.DecodeConfig, decode: jpeg.Decode, exif: imagemeta.JPEG,
+			name: "JPEG", fast: true, config: jpeg.DecodeConfig, decode: jpeg.Decode, exif: imagemeta.JPEG,
 			// A bit a block of 64 pixels, in components that may be subsampled by 4 in one direction
 			// each.
 			pixelsPerByte: 1024,
@@ -111,6 +112,9 @@ func onCanvas(frame image.Image, w, h int) image.Image {
 func (f format) orientation(data []byte) (orient int) {
 	if f.exif == imagemeta.ImageFormatAuto {
 		return 1
+	}
+	if f.exif == imagemeta.JPEG && !bytes.Contains(data, []byte("Exif\x00\x00")) {
+		return 1 // as most photos of a dataset; looking is cheaper than parsing
 	}
 	orient = 1
 	// As with the decoders; a panic here leaves the picture as it is stored.

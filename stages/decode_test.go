@@ -603,14 +603,13 @@ func hostile(t testing.TB) map[string]struct {
 		"one byte":          {[]byte{0xff}, "no JPEG, PNG"},
 		"text":              {[]byte("hello, world"), "no JPEG, PNG"},
 		"a web page":        {[]byte("<!doctype html><html>"), "no JPEG, PNG"},
-		"JPEG start only":   {[]byte{0xff, 0xd8}, "cut short"},
+		"JPEG start only":   {[]byte{0xff, 0xd8}, "ends without"},
 		"JPEG cut in half":  {jpg[:len(jpg)/2], "JPEG"},
-		"JPEG without end":  {jpg[:len(jpg)-2], "cut short"},
-		"JPEG header only":  {jpg[:bytes.Index(jpg, []byte{0xff, 0xda})], "cut short"},
-		"JPEG 0 x 0":        {jpegHeader(t, 0, 0), "0 x 0"},
-		"JPEG height 0":     {jpegHeader(t, 64, 0), "64 x 0"},
+		"JPEG header only":  {jpg[:bytes.Index(jpg, []byte{0xff, 0xda})], "ends without"},
+		"JPEG 0 x 0":        {jpegHeader(t, 0, 0), "width is 0"},
+		"JPEG height 0":     {jpegHeader(t, 64, 0), "DNL"},
 		"JPEG 65500":        {jpegHeader(t, 65500, 65500), "max_pixels"},
-		"JPEG 6000":         {jpegHeader(t, 6000, 6000), "cannot be in"},
+		"JPEG 6000":         {jpegHeader(t, 6000, 6000), "the data end"},
 		"JPEG 300":          {jpegHeader(t, 300, 300), "damaged"},
 		"JPEG scan bomb":    {scanBomb(t), "scans"},
 		"JPEG segment past": {append(append([]byte(nil), jpg[:4]...), 0xff, 0xff), "JPEG"},
@@ -652,6 +651,18 @@ func TestDecodeHostile(t *testing.T) {
 		})
 		if spent.bytes > 300<<20 || spent.seconds > 2 {
 			t.Errorf("%s: took %.1f s and allocated %d MB", name, spent.seconds, spent.bytes>>20)
+		}
+	}
+}
+
+// A file whose pixels are all there lacks nothing for its last two bytes.
+func TestDecodeJPEGWithoutEnd(t *testing.T) {
+	data := jpegOf(t, photo(200, 150, 1), 90)
+	for _, data := range [][]byte{data, data[:len(data)-2]} {
+		s := pipeline.NewSample(1, "decode", pipeline.Key{})
+		s.Bytes = data
+		if err := newDecode(t).Process(t.Context(), s); err != nil {
+			t.Errorf("%d bytes: %v", len(data), err)
 		}
 	}
 }
