@@ -279,7 +279,7 @@ func TestSpecLine(t *testing.T) {
 	if want := []string{"spec_keep", "spec_crop", "spec_keep#2", "spec_crop#2"}; !slices.Equal(labels, want) {
 		t.Errorf("labels %v, want %v", labels, want)
 	}
-	frame := Frame{6, 6, 6, 6}
+	frame := Frame{W: 6, H: 6, CanvasW: 6, CanvasH: 6}
 	if l.Seed != 7 || l.SourceName != "spec_source" || l.Frame != frame || l.BatchSize != 4 || !l.DropLast || !l.Shuffle || l.Epochs != 3 || l.Workers != 3 {
 		t.Errorf("line %+v", l)
 	}
