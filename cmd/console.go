@@ -20,6 +20,7 @@ type console struct {
 
 	// What the summary is made of.
 	done, validation, step *pipeline.Metric
+	features               int64 // rows
 }
 
 // A view shows progress to a human. Its methods are called from one goroutine.
@@ -58,7 +59,9 @@ func isTerminal(w io.Writer) bool {
 	return err == nil && width > 0 && height > 0
 }
 
-func (c *console) Accepts(k pipeline.Kind) bool { return k == pipeline.Metrics }
+func (c *console) Accepts(k pipeline.Kind) bool {
+	return k == pipeline.Metrics || k == pipeline.Features
+}
 
 func (c *console) Prepare(_ context.Context, env *pipeline.Env) error {
 	c.prog.epochs = env.Epochs
@@ -68,6 +71,10 @@ func (c *console) Prepare(_ context.Context, env *pipeline.Env) error {
 }
 
 func (c *console) Write(_ context.Context, b *pipeline.Batch) error {
+	if b.Kind == pipeline.Features {
+		c.features += b.Record.NumRows()
+		return nil
+	}
 	rows, err := pipeline.MetricsOf(b.Record)
 	if err != nil {
 		return err
@@ -83,7 +90,7 @@ func (c *console) Write(_ context.Context, b *pipeline.Batch) error {
 			}
 		}
 		switch m.Event {
-		case "step":
+		case "step", "progress":
 			c.step = &m
 			c.prog.add(m)
 			c.view.step()

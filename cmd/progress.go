@@ -62,12 +62,11 @@ func (p *progress) numbers() []string {
 	if p.steps == 0 {
 		return nil
 	}
-	return []string{
-		fmt.Sprintf("loss %.3f", p.last.Loss),
-		"top-1 " + percent(p.last.Top1),
-		rate(p.last.ImagesPerSecond),
-		bottleneck(p.last.InputWait, p.last.SinkWait),
+	speed := []string{rate(p.last.ImagesPerSecond), bottleneck(p.last.InputWait, p.last.SinkWait)}
+	if p.last.Event == "progress" { // of work that has no loss
+		return speed
 	}
+	return append([]string{fmt.Sprintf("loss %.3f", p.last.Loss), "top-1 " + percent(p.last.Top1)}, speed...)
 }
 
 // barLine fits a bar and its numbers into width columns; what does not fit is

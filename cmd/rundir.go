@@ -121,7 +121,8 @@ type keptFile struct {
 	size int64
 }
 
-// files lists what is in the folder, temporary files left out.
+// files lists what is in the folder, temporary files left out. A folder in it
+// ends in "/" and is as large as the files in it.
 func (d *runDir) files() []keptFile {
 	entries, err := os.ReadDir(d.path)
 	if err != nil {
@@ -129,11 +130,29 @@ func (d *runDir) files() []keptFile {
 	}
 	var files []keptFile
 	for _, e := range entries {
-		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && e.Name()[0] != '.' {
+		info, err := e.Info()
+		switch {
+		case err != nil || e.Name()[0] == '.':
+		case info.Mode().IsRegular():
 			files = append(files, keptFile{e.Name(), info.Size()})
+		case info.IsDir():
+			files = append(files, keptFile{e.Name() + "/", sizeOf(filepath.Join(d.path, e.Name()))})
 		}
 	}
 	return files
+}
+
+// sizeOf sums the files below a folder.
+func sizeOf(dir string) (sum int64) {
+	_ = filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			if info, err := d.Info(); err == nil {
+				sum += info.Size()
+			}
+		}
+		return nil // what cannot be read counts nothing
+	})
+	return sum
 }
 
 // reason leaves out of a file error the path that the caller names anyway.

@@ -20,12 +20,15 @@ var about = map[string]string{
 	"curves.png":          "curves of loss and accuracy",
 	"kernels.png":         "the first layer's kernels",
 	"quarantine.parquet":  "the images that could not be used, and why",
+	"features/":           "the features, in parts that manifest.json names",
 }
 
 // result is how good a run was, in a few words: the validation if there was one,
-// else the training.
+// else the training. Where features were wanted it is how many.
 func (c *console) result() string {
 	switch {
+	case c.features > 0 || c.step != nil && c.step.Event == "progress":
+		return fmt.Sprintf("features of %d images", c.features)
 	case c.validation != nil:
 		return accuracy(*c.validation) + " on validation"
 	case c.done != nil:
@@ -77,6 +80,9 @@ func (c *console) whatWasKept(out io.Writer, d *runDir) {
 		fmt.Fprintf(out, "stopped before the first step; kept in %s:\n", d.path)
 	}
 	d.list(out)
+	if c.features > 0 {
+		return
+	}
 	for _, f := range d.files() {
 		if filepath.Ext(f.name) == ".safetensors" {
 			return
