@@ -271,24 +271,29 @@ func table() []opCase {
 		conv(2, 3, 7, 6, 5, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: a})
 		t = append(t, denseCase(3, 5, 2, 3, 7, a))
 	}
-	conv(1, 3, 31, 31, 8, net.Conv{Size: 11, Stride: 4, Act: net.ReLU})        // conv1, small
-	conv(2, 8, 9, 9, 12, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2})      // conv2, small
-	conv(2, 64, 13, 13, 48, net.Conv{Size: 3, Stride: 1, Pad: 1})              // conv3, small
-	conv(3, 1, 1, 1, 1, net.Conv{Size: 1, Stride: 1})                          // nothing smaller
-	conv(1, 2, 1, 1, 3, net.Conv{Size: 3, Stride: 1, Pad: 1})                  // mostly padding
-	conv(1, 2, 1, 1, 3, net.Conv{Size: 3, Stride: 2, Pad: 2})                  // windows of padding alone
-	conv(1, 4, 8, 8, 4, net.Conv{Size: 2, Stride: 3})                          // pixels that no window sees
-	conv(2, 3, 9, 8, 4, net.Conv{Size: 3, Stride: 2, Pad: 1})                  // floor cuts a column
-	conv(1, 6, 5, 5, 6, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 6})       // depthwise
-	conv(1, 6, 5, 5, 9, net.Conv{Size: 3, Stride: 2, Pad: 1, Groups: 3})       // odd groups and tails
-	conv(1, 130, 4, 3, 33, net.Conv{Size: 1, Stride: 1})                       // long and tail channels
-	conv(17, 2, 3, 3, 2, net.Conv{Size: 3, Stride: 1})                         // output of one pixel
-	conv(1, 3, 20, 20, 4, net.Conv{Size: 7, Stride: 5, Pad: 6, Act: net.Tanh}) // padding wide, stride odd
-	conv(1, 100, 6, 6, 10, net.Conv{Size: 2, Stride: 2, Groups: 2})            // even window
-	conv(33, 5, 4, 4, 6, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})  // batch with a tail
-	conv(1, 3, 40, 23, 3, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU}) // more than a block of pixels
+	conv(1, 3, 31, 31, 8, net.Conv{Size: 11, Stride: 4, Act: net.ReLU})                    // conv1, small
+	conv(2, 8, 9, 9, 12, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2})                  // conv2, small
+	conv(2, 64, 13, 13, 48, net.Conv{Size: 3, Stride: 1, Pad: 1})                          // conv3, small
+	conv(3, 1, 1, 1, 1, net.Conv{Size: 1, Stride: 1})                                      // nothing smaller
+	conv(1, 2, 1, 1, 3, net.Conv{Size: 3, Stride: 1, Pad: 1})                              // mostly padding
+	conv(1, 2, 1, 1, 3, net.Conv{Size: 3, Stride: 2, Pad: 2})                              // windows of padding alone
+	conv(1, 4, 8, 8, 4, net.Conv{Size: 2, Stride: 3})                                      // pixels that no window sees
+	conv(2, 3, 9, 8, 4, net.Conv{Size: 3, Stride: 2, Pad: 1})                              // floor cuts a column
+	conv(1, 6, 5, 5, 6, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 6})                   // depthwise
+	conv(1, 6, 5, 5, 9, net.Conv{Size: 3, Stride: 2, Pad: 1, Groups: 3})                   // odd groups and tails
+	conv(1, 130, 4, 3, 33, net.Conv{Size: 1, Stride: 1})                                   // long and tail channels
+	conv(17, 2, 3, 3, 2, net.Conv{Size: 3, Stride: 1})                                     // output of one pixel
+	conv(1, 3, 20, 20, 4, net.Conv{Size: 7, Stride: 5, Pad: 6, Act: net.Tanh})             // padding wide, stride odd
+	conv(1, 100, 6, 6, 10, net.Conv{Size: 2, Stride: 2, Groups: 2})                        // even window
+	conv(33, 5, 4, 4, 6, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})              // batch with a tail
+	conv(1, 3, 40, 23, 3, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})             // more than a block of pixels
+	conv(1, 64, 40, 30, 2, net.Conv{Size: 1, Stride: 1, Act: net.ReLU})                    // more image than a cache's part
+	conv(2, 200, 3, 3, 64, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})            // weights too many to copy
+	conv(3, 96, 3, 2, 160, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2, Act: net.ReLU}) // and in groups
+	conv(2, 32, 15, 30, 96, net.Conv{Size: 1, Stride: 1, Act: net.ReLU})                   // whole panels, lines of many tiles
 	t = append(t,
 		denseCase(1, 1, 1, 1, 1, net.None),
+		denseCase(2, 3, 1, 1, 1100, net.ReLU),
 		denseCase(1, 600, 1, 1, 3, net.None),
 		denseCase(5, 16, 6, 6, 130, net.ReLU),
 		denseCase(2, 70, 1, 1, 300, net.None),
