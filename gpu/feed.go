@@ -38,6 +38,7 @@ type feed struct {
 type loaded struct {
 	net.Input
 	epoch, step int
+	cursor      pipeline.Cursor // after it
 }
 
 func newFeed(stage string, n *net.Network, classes []string) (*feed, error) {
@@ -76,7 +77,8 @@ func (f *feed) load(b *pipeline.Batch) error {
 	if err != nil {
 		return err
 	}
-	f.waiting = &loaded{Input: f.in[slot], epoch: b.Epoch, step: b.Step}
+	f.waiting = &loaded{Input: f.in[slot], epoch: b.Epoch, step: b.Step, cursor: b.Cursor}
+	f.waiting.cursor.Epoch = b.Epoch
 	f.n++
 	return nil
 }

@@ -8,6 +8,7 @@
 //	features.go   the batch of features
 //	progress.go   averages over steps, and the metrics made of them
 //	weights.go    the batch of weights and what is written about them
+//	resume.go     checkpoints, and how a run goes on from one
 //	plan.go       what check prints of a network and its memory
 //
 // The stages know no device: they work on every net.Engine. The engines are in

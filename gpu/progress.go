@@ -1,6 +1,7 @@
 package gpu
 
 import (
+	"encoding/json"
 	"time"
 
 	"sluice/net"
@@ -21,6 +22,28 @@ func (s *span) add(t span) {
 	s.wall += t.wall
 	s.input += t.input
 	s.sink += t.sink
+}
+
+// savedSpan is a span in a checkpoint.
+type savedSpan struct {
+	Stats net.Stats     `json:"stats"`
+	Steps int           `json:"steps"`
+	Wall  time.Duration `json:"wall"`
+	Input time.Duration `json:"input"`
+	Sink  time.Duration `json:"sink"`
+}
+
+// MarshalJSON keeps a span in a checkpoint.
+func (s span) MarshalJSON() ([]byte, error) {
+	return json.Marshal(savedSpan{s.stats, s.steps, s.wall, s.input, s.sink})
+}
+
+// UnmarshalJSON reads it again.
+func (s *span) UnmarshalJSON(text []byte) error {
+	var v savedSpan
+	err := json.Unmarshal(text, &v)
+	*s = span{v.Stats, v.Steps, v.Wall, v.Input, v.Sink}
+	return err
 }
 
 func sum(a, b net.Stats) net.Stats {
@@ -78,7 +101,7 @@ func (m *meter) step(s net.Stats) {
 func (m *meter) cut() span {
 	now := time.Now()
 	w := m.window
-	w.wall = now.Sub(m.start)
+	w.wall += now.Sub(m.start)
 	m.epoch.add(w)
 	m.run.add(w)
 	m.window, m.start = span{}, now

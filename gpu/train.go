@@ -2,9 +2,11 @@ package gpu
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"sluice/net"
 	"sluice/pipeline"
@@ -34,9 +36,14 @@ type TrainOptions struct {
 //     the steps since the one before, never over two epochs;
 //   - Metrics "validation" after an epoch, if the run has a validation;
 //   - Weights after each epoch, if a sink takes them;
+//   - Checkpoint as often as the sink for them says, at the end, and when the run
+//     is ended early;
 //   - Metrics "done", last of all: the last validation's loss and accuracy (the
 //     last epoch's training averages if the run has none) and the whole run's
 //     throughput.
+//
+// A run that is resumed (Resume) goes on from the newest whole checkpoint, to the
+// same bits.
 //
 // A step is all or nothing: it may be cancelled until every gradient is known,
 // and the update that follows is not.
@@ -54,7 +61,16 @@ type Train struct {
 
 	meter    meter
 	done     int // steps
-	snapshot []net.NamedTensor
+	snapshot *net.Snapshot
+	result   pipeline.Metric // of the last epoch that is done with
+
+	restored *checkpoint // of a run that is resumed, until Prepare
+	config   []string    // what changes the numbers, for checkpoints
+	schedule []byte      // its state, as JSON
+	mark     mark        // after the last whole step, or the end of its epoch
+	whole    bool        // the weights are those of mark
+	saved    mark        // of the last checkpoint
+	savedAt  time.Time
 }
 
 // NewTrain makes the train stage; mistakes in the options are errors.
@@ -107,8 +123,11 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 		return pipeline.Plan{}, err
 	}
 	mem := memoryTable(e, plan, true)
-	if accepts(env, pipeline.Weights) {
-		mem = append(mem, pipeline.Memory{Name: "copy of the weights for the sinks", Bytes: 2 * 4 * int64(plan.Params)})
+	switch {
+	case env.Checkpoints != nil:
+		mem = append(mem, pipeline.Memory{Name: "copy of the weights and momentum for the sinks", Bytes: 2 * 4 * int64(plan.Params)})
+	case accepts(env, pipeline.Weights):
+		mem = append(mem, pipeline.Memory{Name: "copy of the weights for the sinks", Bytes: 4 * int64(plan.Params)})
 	}
 	return pipeline.Plan{
 		Epochs: t.opt.Epochs, Train: true, Memory: mem, Text: table(plan, e.Name()),
@@ -132,24 +151,47 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if t.net, err = net.New(ctx, t.engine, t.plan, env.Seed, true); err != nil {
 		return err
 	}
-	t.feed, err = newFeed("train", t.net, env.Classes)
-	return err
+	if t.feed, err = newFeed("train", t.net, env.Classes); err != nil {
+		return err
+	}
+	if accepts(env, pipeline.Weights) || env.Checkpoints != nil {
+		if t.snapshot, err = t.net.NewSnapshot(env.Checkpoints != nil); err != nil {
+			return err
+		}
+	}
+	if t.config, err = t.numbers(env); err != nil {
+		return err
+	}
+	if t.schedule, err = json.Marshal(t.sched); err != nil {
+		return fmt.Errorf("the state of the schedule: %w", err)
+	}
+	t.savedAt = time.Now()
+	if c := t.restored; c != nil {
+		t.restored = nil
+		return t.load(c)
+	}
+	return nil
 }
 
 // Process begins to load b and meanwhile computes the batch before it.
 func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Emit) error {
 	t.meter.enter()
 	defer t.meter.leave()
+	if err := t.log(t.mark.Cursor.Epoch, emit); err != nil { // of the step before a resumed run
+		return err
+	}
 	last := t.feed.take()
 	if last != nil && last.epoch != b.Epoch {
 		// Validation needs both inputs, so b is loaded after it.
 		if err := t.step(ctx, last, emit); err != nil {
 			return err
 		}
-		if _, err := t.endEpoch(ctx, last.epoch, false, emit); err != nil {
+		last = nil
+	}
+	if at := t.mark.Cursor; t.mark.Open && at.Epoch != b.Epoch {
+		if err := t.endEpoch(ctx, at.Epoch, false, emit); err != nil {
 			return err
 		}
-		last = nil
 	}
 	if err := t.feed.load(b); err != nil {
 		return err
@@ -163,20 +205,32 @@ func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Em
 // Flush computes the last batch and ends the run.
 func (t *Train) Flush(ctx context.Context, emit pipeline.Emit) error {
 	t.meter.enter()
-	last := t.feed.take()
-	if last == nil {
+	if err := t.log(t.mark.Cursor.Epoch, emit); err != nil {
+		return err
+	}
+	if last := t.feed.take(); last != nil {
+		if err := t.step(ctx, last, emit); err != nil {
+			return err
+		}
+	}
+	if t.done == 0 {
 		return errors.New("no batch came to learn from: the dataset is smaller than one batch; set batch.size lower")
 	}
-	if err := t.step(ctx, last, emit); err != nil {
-		return err
+	// An epoch that was cut short by the bound on steps can be gone on with, so the
+	// checkpoint is of its last step.
+	if n := t.env.StopAfter; n > 0 && t.done >= n && t.mark.Open && t.mark.Step != t.saved.Step {
+		if err := t.checkpoint(ctx, t.mark.Cursor.Epoch, nil, emit); err != nil {
+			return err
+		}
 	}
-	result, err := t.endEpoch(ctx, last.epoch, true, emit)
-	if err != nil {
-		return err
+	if t.mark.Open {
+		if err := t.endEpoch(ctx, t.mark.Cursor.Epoch, true, emit); err != nil {
+			return err
+		}
 	}
 	row := t.meter.run.metric("done")
-	row.Loss, row.Top1, row.Top5 = result.Loss, result.Top1, result.Top5
-	return t.emit(emit, last.epoch, row)
+	row.Loss, row.Top1, row.Top5 = t.result.Loss, t.result.Top1, t.result.Top5
+	return t.emit(emit, t.mark.Cursor.Epoch-1, row)
 }
 
 // Close gives everything back, after success and after failure alike.
@@ -210,6 +264,7 @@ func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
 		return at(ctx, p, fmt.Errorf("the loss is %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were", mean, t.lr))
 	}
 	s := t.opt.Solver
+	t.whole = false
 	// Never half an update: cancelled weights are of no step at all.
 	t.engine.Begin(context.WithoutCancel(ctx))
 	t.net.Update(net.SGD{LR: float32(t.lr), Momentum: float32(s.Momentum), Decay: float32(s.WeightDecay)})
@@ -218,18 +273,32 @@ func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
 	}
 	t.done++
 	t.meter.step(stats)
+	t.mark, t.whole = t.now(p.cursor, true), true
+	if err := t.log(p.epoch, emit); err != nil {
+		return err
+	}
+	if t.due() {
+		return t.checkpoint(ctx, p.epoch, nil, emit)
+	}
+	return nil
+}
+
+// log emits the averages of the steps since the last time, if they are enough.
+func (t *Train) log(epoch int, emit pipeline.Emit) error {
 	if t.meter.window.steps < t.opt.LogEvery {
 		return nil
 	}
-	return t.emit(emit, p.epoch, t.meter.cut().metric("step"))
+	return t.emit(emit, epoch, t.meter.cut().metric("step"))
 }
 
-// endEpoch validates, tells the schedule, and hands out the weights. It gives
-// what the epoch came to: the validation, or the averages of its training steps.
-func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipeline.Emit) (pipeline.Metric, error) {
+// endEpoch validates, tells the schedule, and hands out the weights. What the
+// epoch came to, the validation or the averages of its training steps, becomes
+// result. The mark moves at its very end, so that an epoch whose end was
+// interrupted is ended again.
+func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipeline.Emit) error {
 	if rest := t.meter.cut(); rest.steps > 0 {
 		if err := t.emit(emit, epoch, rest.metric("step")); err != nil {
-			return pipeline.Metric{}, err
+			return err
 		}
 	}
 	result := t.meter.endEpoch().metric("")
@@ -237,29 +306,40 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 	if every := t.opt.ValidateEvery; t.env.Validate != nil && (last || every > 0 && (epoch+1)%every == 0) {
 		s := newScorer(t.engine, t.net, t.feed)
 		if err := t.env.Validate(ctx, s); err != nil {
-			return pipeline.Metric{}, fmt.Errorf("validation after epoch %d: %w", epoch, err)
+			return fmt.Errorf("validation after epoch %d: %w", epoch, err)
 		}
 		var err error
 		if result, err = s.result(); err != nil {
-			return pipeline.Metric{}, fmt.Errorf("validation after epoch %d: %w", epoch, err)
+			return fmt.Errorf("validation after epoch %d: %w", epoch, err)
 		}
 		accuracy = &result.Top1
 	}
 	t.meter.resume()
 	if accuracy != nil {
 		if err := t.emit(emit, epoch, result); err != nil {
-			return pipeline.Metric{}, err
+			return err
 		}
 	}
 	t.sched.Observe(1 - result.Top1)
-	if !accepts(t.env, pipeline.Weights) {
-		return result, nil
+	t.result = result
+	var err error
+	if t.schedule, err = json.Marshal(t.sched); err != nil {
+		return fmt.Errorf("the state of the schedule: %w", err)
 	}
-	b, err := t.weights(ctx, epoch, accuracy)
-	if err != nil {
-		return pipeline.Metric{}, err
+	if accepts(t.env, pipeline.Weights) {
+		b, err := t.weights(ctx, epoch, accuracy)
+		if err != nil {
+			return err
+		}
+		if err := t.meter.blocked(func() error { return emit(b) }); err != nil {
+			return err
+		}
 	}
-	return result, t.meter.blocked(func() error { return emit(b) })
+	t.mark = t.now(pipeline.Cursor{Epoch: epoch + 1}, false)
+	if c := t.env.Checkpoints; c == nil || t.env.StopAfter > 0 && t.done >= t.env.StopAfter || !last && (c.Epochs == 0 || (epoch+1)%c.Epochs != 0) {
+		return nil
+	}
+	return t.checkpoint(ctx, epoch, accuracy, emit)
 }
 
 // emit completes and sends a metric.

@@ -127,30 +127,43 @@ func readAbout(file string) (about, error) {
 	return parseAbout(file, meta)
 }
 
-// weights takes the network's weights for the sinks, after an epoch. Weights
-// that are not numbers are an error, so that they never replace a good file.
-func (t *Train) weights(ctx context.Context, epoch int, accuracy *float64) (*pipeline.Batch, error) {
+// take copies the network's parameters for the sinks, once those made before have
+// been written. Weights that are not numbers are an error, so that they never
+// replace a good file.
+func (t *Train) take(ctx context.Context, epoch int) error {
 	t.engine.Begin(ctx) // that of a validation before has ended
-	var err error
-	if t.snapshot, err = t.net.Snapshot(t.snapshot, false); err != nil {
-		return nil, err
+	tensors, err := t.snapshot.Take(ctx)
+	if err != nil {
+		return err
 	}
-	for _, w := range t.snapshot {
+	for _, w := range tensors {
 		for _, v := range w.Data {
 			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
-				return nil, fmt.Errorf("epoch %d, step %d: %s has become %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were",
+				return fmt.Errorf("epoch %d, step %d: %s has become %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were",
 					epoch, t.done, w.Name, v, t.lr)
 			}
 		}
 	}
-	meta, err := about{
+	return nil
+}
+
+func (t *Train) about(epoch int, accuracy *float64) about {
+	return about{
 		Net: t.opt.Net, Classes: t.env.Classes, Input: aboutInput(t.plan.Input),
 		Epoch: epoch, Step: t.done, Seed: t.env.Seed, Version: t.env.Version, Top1: accuracy,
-	}.metadata()
+	}
+}
+
+// weights is the batch of the weights after an epoch.
+func (t *Train) weights(ctx context.Context, epoch int, accuracy *float64) (*pipeline.Batch, error) {
+	if err := t.take(ctx, epoch); err != nil {
+		return nil, err
+	}
+	meta, err := t.about(epoch, accuracy).metadata()
 	if err != nil {
 		return nil, err
 	}
-	return &pipeline.Batch{Kind: pipeline.Weights, Epoch: epoch, Step: t.done, Record: net.TensorsRecord(t.snapshot, meta)}, nil
+	return &pipeline.Batch{Kind: pipeline.Weights, Epoch: epoch, Step: t.done, Record: t.snapshot.Weights(meta)}, nil
 }
 
 // few lists names, and how many more there are.

@@ -8,6 +8,9 @@ func init() {
 // Constant keeps the learning rate.
 type Constant struct{}
 
+// OpenEnded is true: it does not matter how long the run is.
+func (Constant) OpenEnded() bool { return true }
+
 // Start begins a run.
 func (Constant) Start(lr float64, _ Horizon) Schedule { return &constant{lr} }
 

@@ -33,6 +33,9 @@ func (m MultiStep) check() error {
 	return errors.Join(append(errs, checkFactor(m.Factor))...)
 }
 
+// OpenEnded is true: it does not matter how long the run is.
+func (MultiStep) OpenEnded() bool { return true }
+
 // Start begins a run.
 func (m MultiStep) Start(lr float64, h Horizon) Schedule { return &multiStep{m, lr, h} }
 

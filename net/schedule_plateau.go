@@ -36,6 +36,9 @@ func checkFactor(f float64) error {
 	return nil
 }
 
+// OpenEnded is true: it does not matter how long the run is.
+func (Plateau) OpenEnded() bool { return true }
+
 // Start begins a run.
 func (p Plateau) Start(lr float64, _ Horizon) Schedule { return &plateau{rule: p, lr: lr} }
 

@@ -37,6 +37,13 @@ func (s Solver) Check() error {
 	return errors.Join(append(errs, atLeast("solver.warmup", s.Warmup, 0))...)
 }
 
+// OpenEnded reports whether the learning rates are the same however many epochs
+// the run has, so that one may be resumed with more.
+func (s Solver) OpenEnded() bool {
+	o, ok := s.Schedule.rule().(OpenEnded)
+	return ok && o.OpenEnded()
+}
+
 // Start begins a run with the solver's schedule.
 func (s Solver) Start(h Horizon) Schedule {
 	running := s.Schedule.rule().Start(s.LR, h)
@@ -64,6 +71,10 @@ type ScheduleRule interface {
 	// Start begins a run whose first learning rate is lr.
 	Start(lr float64, h Horizon) Schedule
 }
+
+// OpenEnded is a ScheduleRule that can say whether it does not depend on
+// Horizon.Epochs. One without it is taken to depend on it.
+type OpenEnded interface{ OpenEnded() bool }
 
 // Schedules is the registry of schedules that a YAML can name.
 var Schedules = config.NewRegistry[ScheduleRule]("schedule")

@@ -227,6 +227,8 @@ type Env struct {
 	// many batches lie before: zero, or what the Resumers said.
 	Start     Cursor
 	StartStep int
+	// StopAfter bounds the steps of the whole run, see Line; 0 for no bound.
+	StopAfter int
 	// Warn tells the user what is no error and no metric, in one sentence. It may
 	// be called from any goroutine, and is never nil in Resume and Prepare.
 	Warn func(text string)

@@ -199,7 +199,7 @@ func (r *run) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	env.Start, env.StartStep = l.Start, l.StartStep
+	env.Start, env.StartStep, env.StopAfter = l.Start, l.StartStep, l.StopAfter
 	if env.Resume {
 		start, step, err := r.resume(ctx, &env)
 		if err != nil {
