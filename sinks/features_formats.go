@@ -120,8 +120,10 @@ func openParquetPart(path string, schema *arrow.Schema, compression string) (par
 	}
 	// Features repeat no value often enough for a dictionary, and nobody asks for
 	// the greatest of them; the index says which row groups a reader needs.
-	props := parquet.NewWriterProperties(parquet.WithCompression(codec), parquet.WithDictionaryDefault(false),
-		parquet.WithStats(false), parquet.WithStatsFor("index", true))
+	// Arrow makes a compressor a page, so pages are as large as a row group; a higher
+	// level gains next to nothing with such numbers.
+	props := parquet.NewWriterProperties(parquet.WithCompression(codec), parquet.WithCompressionLevel(1), parquet.WithDataPageSize(chunkBytes),
+		parquet.WithDictionaryDefault(false), parquet.WithStats(false), parquet.WithStatsFor("index", true))
 	p := &parquetPart{file: f, out: bufio.NewWriterSize(f, 1<<20)}
 	// Only an io.Writer: the encoder must not close the file before it is synced.
 	p.enc, err = pqarrow.NewFileWriter(schema, struct{ io.Writer }{p.out}, props, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))

@@ -826,3 +826,52 @@ func TestFeaturesSurviveKills(t *testing.T) {
 }
 
 func sha(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
+
+// BenchmarkFeatures writes rows of 4096 numbers, half of them zero as after a
+// ReLU: MB/s of numbers.
+func BenchmarkFeatures(b *testing.B) {
+	const rows, width = 128, 4096
+	schema := arrow.NewSchema([]arrow.Field{
+		{Name: "index", Type: arrow.PrimitiveTypes.Int64},
+		{Name: "name", Type: arrow.BinaryTypes.String},
+		{Name: "label", Type: arrow.PrimitiveTypes.Int32},
+		{Name: "fc7", Type: arrow.FixedSizeListOf(width, arrow.PrimitiveTypes.Float32), Nullable: true},
+	}, nil)
+	rng := rand.New(rand.NewPCG(1, 2))
+	build := array.NewRecordBuilder(memory.DefaultAllocator, schema)
+	for i := range int64(rows) {
+		build.Field(0).(*array.Int64Builder).Append(i)
+		build.Field(1).(*array.StringBuilder).Append(testName(i))
+		build.Field(2).(*array.Int32Builder).Append(0)
+		list := build.Field(3).(*array.FixedSizeListBuilder)
+		list.Append(true)
+		for range width {
+			list.ValueBuilder().(*array.Float32Builder).Append(float32(max(0, rng.NormFloat64())))
+		}
+	}
+	rec := build.NewRecord()
+	for format := range partFormats {
+		for _, compression := range []string{"zstd", "none"} {
+			if format == "npy" && compression == "zstd" {
+				continue
+			}
+			b.Run(format+"/"+compression, func(b *testing.B) {
+				part, err := createPart(b.TempDir(), 0, FeaturesOptions{Format: format, Compression: compression}, schema)
+				if err != nil {
+					b.Fatal(err)
+				}
+				b.SetBytes(4 * rows * width)
+				b.ReportAllocs()
+				for b.Loop() {
+					if err := part.write(rec); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.StopTimer()
+				if err := part.abandon(); err != nil {
+					b.Fatal(err)
+				}
+			})
+		}
+	}
+}
