@@ -1,11 +1,13 @@
 package sinks
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -19,13 +21,16 @@ import (
 
 func init() {
 	pipeline.RegisterSink("metrics", "Writes every metric of the run: one JSON object a line as it comes, and the same table as Parquet at the end.",
-		MetricsOptions{File: "metrics.jsonl", Parquet: "metrics.parquet"},
+		MetricsOptions{File: metricsFile, Parquet: "metrics.parquet"},
 		func(o MetricsOptions) (pipeline.Sink, error) { return NewMetrics(o) })
 }
 
+// metricsFile is the usual name.
+const metricsFile = "metrics.jsonl"
+
 // MetricsOptions are the options of the metrics sink.
 type MetricsOptions struct {
-	File    string `yaml:"file" doc:"JSON lines, in the run folder; started afresh by every run"`
+	File    string `yaml:"file" doc:"JSON lines, in the run folder; started afresh by every run that is not resumed"`
 	Parquet string `yaml:"parquet" doc:"the same as one Parquet table, written when the run ends, also by an error; empty for none"`
 }
 
@@ -59,11 +64,26 @@ func NewMetrics(o MetricsOptions) (*MetricsSink, error) {
 // Accepts only metrics.
 func (m *MetricsSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Metrics }
 
-// Prepare starts the file of JSON lines afresh.
+// Prepare starts the file of JSON lines afresh. On resuming it keeps the lines
+// before the place where the run goes on, and the rest come again.
 func (m *MetricsSink) Prepare(_ context.Context, env *pipeline.Env) error {
 	m.dir = env.RunDir
 	path := filepath.Join(m.dir, m.opt.File)
-	f, err := os.Create(path)
+	if env.Resume {
+		var lines []byte
+		var err error
+		if lines, m.rows, err = metricsBefore(path, env); err != nil {
+			return err
+		}
+		if err := replaceFile(path, func(w io.Writer) error { _, err := w.Write(lines); return err }); err != nil {
+			return err
+		}
+	}
+	flags := os.O_WRONLY | os.O_CREATE | os.O_APPEND
+	if !env.Resume {
+		flags |= os.O_TRUNC
+	}
+	f, err := os.OpenFile(path, flags, 0o666)
 	if err != nil {
 		return fileError(path, err)
 	}
@@ -72,6 +92,30 @@ func (m *MetricsSink) Prepare(_ context.Context, env *pipeline.Env) error {
 		return nil
 	}
 	return probe(filepath.Join(m.dir, m.opt.Parquet))
+}
+
+// metricsBefore reads the lines of a file of metrics that are before the place
+// where a run is resumed; none if there is no file. A last line that a crash has
+// cut short is left out.
+func metricsBefore(path string, env *pipeline.Env) (lines []byte, rows []pipeline.Metric, err error) {
+	data, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fileError(path, err)
+	}
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break
+		}
+		var row pipeline.Metric
+		if err := json.Unmarshal(line, &row); err != nil {
+			return nil, nil, fmt.Errorf("%s: the line %q is no metric: %w", path, line, err)
+		}
+		// What is said of the last step of an epoch that has not ended is said again.
+		if row.Event != "done" && (row.Epoch < env.Start.Epoch || row.Epoch == env.Start.Epoch && row.Step < env.StartStep) {
+			lines, rows = append(lines, line...), append(rows, row)
+		}
+	}
+	return lines, rows, nil
 }
 
 // Write appends a line of JSON for each row.

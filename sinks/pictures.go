@@ -61,8 +61,19 @@ func (p *PicturesSink) Accepts(k pipeline.Kind) bool {
 	return k == pipeline.Metrics || k == pipeline.Weights
 }
 
-// Prepare removes the pictures of an earlier run.
+// Prepare removes the pictures of an earlier run. On resuming the curves go on
+// from the metrics sink's file of the run so far, if it has its usual name.
 func (p *PicturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
+	if env.Resume {
+		_, rows, err := metricsBefore(filepath.Join(env.RunDir, metricsFile), env)
+		if err != nil {
+			return err
+		}
+		for _, row := range rows {
+			p.add(row)
+		}
+		p.drawn = env.StartStep
+	}
 	if err := startAfresh(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile)); err != nil {
 		return err
 	}
@@ -79,12 +90,7 @@ func (p *PicturesSink) Write(_ context.Context, b *pipeline.Batch) error {
 			return err
 		}
 		for _, row := range rows {
-			switch row.Event {
-			case "step":
-				p.train.add(row)
-			case "validation":
-				p.validation.add(row)
-			}
+			p.add(row)
 			if p.opt.Every > 0 && row.Step >= p.drawn+p.opt.Every {
 				p.drawn = row.Step
 				if err := p.draw(); err != nil {
@@ -96,6 +102,16 @@ func (p *PicturesSink) Write(_ context.Context, b *pipeline.Batch) error {
 		return p.takeKernels(b)
 	}
 	return nil
+}
+
+// add puts a metric into its curve.
+func (p *PicturesSink) add(row pipeline.Metric) {
+	switch row.Event {
+	case "step":
+		p.train.add(row)
+	case "validation":
+		p.validation.add(row)
+	}
 }
 
 // takeKernels copies the first convolution's weights. Only rows up to that one

@@ -2,17 +2,22 @@ package sinks
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet"
 	"github.com/apache/arrow/go/v17/parquet/compress"
+	"github.com/apache/arrow/go/v17/parquet/file"
 	"github.com/apache/arrow/go/v17/parquet/pqarrow"
 
 	"sluice/pipeline"
@@ -41,6 +46,9 @@ type QuarantineSink struct {
 	file, journal string // paths
 	opt           QuarantineOptions
 	open          *os.File // the journal, once there is a row
+	// told are the bad samples of the validation that a resumed run has rows of
+	// already, for it tells of them once more.
+	told map[pipeline.BadSample]bool
 }
 
 // NewQuarantine makes the quarantine sink; file is a name in the run folder that
@@ -58,11 +66,106 @@ func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
 // Accepts only bad samples.
 func (q *QuarantineSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Quarantine }
 
-// Prepare removes what an earlier run left under the same names.
+// Prepare removes what an earlier run left under the same names. On resuming it
+// keeps the rows before the place where the run goes on, and the rest come again.
 func (q *QuarantineSink) Prepare(_ context.Context, env *pipeline.Env) error {
 	q.file = filepath.Join(env.RunDir, q.opt.File)
 	q.journal = strings.TrimSuffix(q.file, ".parquet") + ".jsonl"
-	return startAfresh(q.file, q.journal)
+	if !env.Resume {
+		return startAfresh(q.file, q.journal)
+	}
+	return q.goOn(env)
+}
+
+// goOn makes the journal of a run that is resumed from the journal that a killed
+// run left, or from the Parquet file of one that had time to write it.
+func (q *QuarantineSink) goOn(env *pipeline.Env) error {
+	rows, err := q.before()
+	if err != nil {
+		return err
+	}
+	q.told = map[pipeline.BadSample]bool{}
+	var lines []byte
+	for _, row := range rows {
+		validation := strings.HasPrefix(row.Stage, "validate: ")
+		at := pipeline.Cursor{Epoch: int(row.Epoch), Pos: int(row.Pos)}
+		if !validation && (at.Epoch > env.Start.Epoch || at.Epoch == env.Start.Epoch && at.Pos >= env.Start.Pos) {
+			continue
+		}
+		if validation {
+			q.told[row] = true
+		}
+		line, err := json.Marshal(row)
+		if err != nil {
+			return err
+		}
+		lines = append(append(lines, line...), '\n')
+	}
+	if len(lines) == 0 {
+		return startAfresh(q.file, q.journal)
+	}
+	if err := replaceFile(q.journal, func(w io.Writer) error { _, err := w.Write(lines); return err }); err != nil {
+		return err
+	}
+	if q.open, err = os.OpenFile(q.journal, os.O_RDWR|os.O_APPEND, 0); err != nil {
+		return fileError(q.journal, err)
+	}
+	return startAfresh(q.file)
+}
+
+// before reads the rows of the run so far: those of the journal, which is removed
+// only when the Parquet file is whole.
+func (q *QuarantineSink) before() ([]pipeline.BadSample, error) {
+	data, err := os.ReadFile(q.journal)
+	if errors.Is(err, fs.ErrNotExist) {
+		return q.parquetBefore()
+	}
+	if err != nil {
+		return nil, fileError(q.journal, err)
+	}
+	var rows []pipeline.BadSample
+	for line := range bytes.Lines(data) {
+		if !bytes.HasSuffix(line, []byte("\n")) {
+			break // cut short by a crash; it comes again
+		}
+		var row pipeline.BadSample
+		if err := json.Unmarshal(line, &row); err != nil {
+			return nil, fmt.Errorf("%s: the line %q is no bad sample: %w", q.journal, line, err)
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func (q *QuarantineSink) parquetBefore() (rows []pipeline.BadSample, err error) {
+	f, err := file.OpenParquetFile(q.file, false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", q.file, err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	r, err := pqarrow.NewFileReader(f, pqarrow.ArrowReadProperties{BatchSize: quarantineRows}, memory.DefaultAllocator)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", q.file, err)
+	}
+	records, err := r.GetRecordReader(context.Background(), nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", q.file, err)
+	}
+	defer records.Release()
+	for records.Next() {
+		more, err := pipeline.QuarantineOf(records.Record())
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", q.file, err)
+		}
+		rows = append(rows, more...)
+	}
+	if err := records.Err(); err != nil && !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("reading %s: %w", q.file, err)
+	}
+	return rows, nil
 }
 
 // Write appends the rows of b to the journal.
@@ -71,6 +174,7 @@ func (q *QuarantineSink) Write(_ context.Context, b *pipeline.Batch) error {
 	if err != nil {
 		return err
 	}
+	rows = slices.DeleteFunc(rows, func(row pipeline.BadSample) bool { return q.told[row] })
 	if len(rows) == 0 {
 		return nil
 	}
