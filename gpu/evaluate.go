@@ -15,14 +15,16 @@ import (
 
 func init() {
 	pipeline.RegisterBatchStage("evaluate", "Measures loss and accuracy of trained weights over the line's images, without learning.",
-		EvaluateOptions{Device: Auto},
+		EvaluateOptions{Preprocessing: samePreprocessing, Device: Auto},
 		func(o EvaluateOptions) (pipeline.BatchStage, error) { return NewEvaluate(o) })
 }
 
 // EvaluateOptions are the options of the evaluate stage.
 type EvaluateOptions struct {
 	Weights string `yaml:"weights" config:"required" doc:"a safetensors file that a training run wrote; it says what the network and its classes are"`
-	Device  string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	// Preprocessing is "same" or "any".
+	Preprocessing string `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
+	Device        string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
 }
 
 // Evaluate is the stage that measures trained weights. It emits one "validation"
@@ -46,7 +48,7 @@ func NewEvaluate(o EvaluateOptions) (*Evaluate, error) {
 	if o.Weights == "" {
 		return nil, config.Fieldf("weights", "is empty: name the safetensors file of a training run, as runs/NAME/weights.safetensors")
 	}
-	if err := checkDevice(o.Device); err != nil {
+	if err := errors.Join(checkPreprocessing(o.Preprocessing), checkDevice(o.Device)); err != nil {
 		return nil, err
 	}
 	return &Evaluate{opt: o, open: Open}, nil
@@ -62,9 +64,8 @@ func (v *Evaluate) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if err != nil {
 		return pipeline.Plan{}, err
 	}
-	if env.Frame.W != a.Input.Width || env.Frame.H != a.Input.Height {
-		return pipeline.Plan{}, fmt.Errorf("the images are %dx%d (width x height), and %s was trained on %dx%d: use the sample stages of its validation",
-			env.Frame.W, env.Frame.H, v.opt.Weights, a.Input.Width, a.Input.Height)
+	if err := a.checkImages(env, v.opt.Weights, v.opt.Preprocessing); err != nil {
+		return pipeline.Plan{}, err
 	}
 	labels, err := mapClasses(env.Classes, a.Classes)
 	if err != nil {

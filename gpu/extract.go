@@ -25,7 +25,7 @@ import (
 func init() {
 	pipeline.RegisterBatchStage("extract",
 		"Computes features of the line's images with trained weights: the outputs of any layers, logits, the best classes. The network ends at the last layer that is wanted.",
-		ExtractOptions{Pool: "none", DType: "float32", Device: Auto, LogEvery: 10},
+		ExtractOptions{Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: Auto, LogEvery: 10},
 		func(o ExtractOptions) (pipeline.BatchStage, error) { return NewExtract(o) })
 }
 
@@ -38,8 +38,10 @@ type ExtractOptions struct {
 	DType     string   `yaml:"dtype" doc:"float32, or float16 (half the bytes, three digits) for the columns of layers and logits"`
 	Logits    bool     `yaml:"logits" doc:"a column of the last layer's outputs before the softmax, one a class of the weights"`
 	TopK      int      `yaml:"top_k" doc:"columns top_labels and top_scores of that many classes of the weights, the likeliest first"`
-	Device    string   `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	LogEvery  int      `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
+	// Preprocessing is "same" or "any".
+	Preprocessing string `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
+	Device        string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	LogEvery      int    `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
 
 // Extract is the stage that computes features. It holds up to two batches, one
@@ -145,7 +147,7 @@ func NewExtract(o ExtractOptions) (*Extract, error) {
 	if o.LogEvery < 1 {
 		errs = append(errs, config.Fieldf("log_every", "must be at least 1, is %d", o.LogEvery))
 	}
-	if err := errors.Join(append(errs, checkDevice(o.Device))...); err != nil {
+	if err := errors.Join(append(errs, checkPreprocessing(o.Preprocessing), checkDevice(o.Device))...); err != nil {
 		return nil, err
 	}
 	return &Extract{opt: o, open: Open}, nil
@@ -167,9 +169,8 @@ func (x *Extract) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if err != nil {
 		return pipeline.Plan{}, err
 	}
-	if env.Frame.W != a.Input.Width || env.Frame.H != a.Input.Height {
-		return pipeline.Plan{}, fmt.Errorf("the images are %dx%d (width x height), and %s was trained on %dx%d: use the sample stages of its validation",
-			env.Frame.W, env.Frame.H, x.opt.Weights, a.Input.Width, a.Input.Height)
+	if err := a.checkImages(env, x.opt.Weights, x.opt.Preprocessing); err != nil {
+		return pipeline.Plan{}, err
 	}
 	whole, err := a.Net.Plan(env.BatchSize, env.Frame.H, env.Frame.W, len(a.Classes))
 	if err == nil {

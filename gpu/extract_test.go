@@ -111,7 +111,7 @@ func someWeights(t *testing.T) string {
 
 func extractStage(t testing.TB, weights string, edit func(*ExtractOptions)) *Extract {
 	t.Helper()
-	o := ExtractOptions{Weights: weights, Pool: "none", DType: "float32", Device: CPU, LogEvery: 2}
+	o := ExtractOptions{Weights: weights, Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: CPU, LogEvery: 2}
 	edit(&o)
 	x, err := NewExtract(o)
 	if err != nil {
@@ -454,17 +454,18 @@ func TestExtractHoldsNothingInTheEnd(t *testing.T) {
 
 func TestExtractMistakes(t *testing.T) {
 	for want, edit := range map[string]func(*ExtractOptions){
-		"weights is empty":                             func(o *ExtractOptions) { o.Weights = "" },
-		"layers is empty, and neither":                 func(o *ExtractOptions) { o.Layers = nil },
-		`layers.1 is "fc2" once more`:                  func(o *ExtractOptions) { o.Layers = []string{"fc2", "fc2"} },
-		`layers.0 is "label", which is the name`:       func(o *ExtractOptions) { o.Layers = []string{"label"} },
-		"pool must be none or average":                 func(o *ExtractOptions) { o.Pool = "max" },
-		"dtype must be float32 or float16":             func(o *ExtractOptions) { o.DType = "float64" },
-		"top_k must be at least 0":                     func(o *ExtractOptions) { o.TopK = -1 },
-		"log_every must be at least 1":                 func(o *ExtractOptions) { o.LogEvery = 0 },
-		"device must be auto, cpu or cuda, is \"tpu\"": func(o *ExtractOptions) { o.Device = "tpu" },
+		"weights is empty":                              func(o *ExtractOptions) { o.Weights = "" },
+		"layers is empty, and neither":                  func(o *ExtractOptions) { o.Layers = nil },
+		`layers.1 is "fc2" once more`:                   func(o *ExtractOptions) { o.Layers = []string{"fc2", "fc2"} },
+		`layers.0 is "label", which is the name`:        func(o *ExtractOptions) { o.Layers = []string{"label"} },
+		"pool must be none or average":                  func(o *ExtractOptions) { o.Pool = "max" },
+		"dtype must be float32 or float16":              func(o *ExtractOptions) { o.DType = "float64" },
+		"top_k must be at least 0":                      func(o *ExtractOptions) { o.TopK = -1 },
+		"preprocessing must be same or any, is \"all\"": func(o *ExtractOptions) { o.Preprocessing = "all" },
+		"log_every must be at least 1":                  func(o *ExtractOptions) { o.LogEvery = 0 },
+		"device must be auto, cpu or cuda, is \"tpu\"":  func(o *ExtractOptions) { o.Device = "tpu" },
 	} {
-		o := ExtractOptions{Weights: "w", Layers: []string{"fc2"}, Pool: "none", DType: "float32", Device: CPU, LogEvery: 1}
+		o := ExtractOptions{Weights: "w", Layers: []string{"fc2"}, Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: CPU, LogEvery: 1}
 		edit(&o)
 		if _, err := NewExtract(o); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
@@ -490,6 +491,41 @@ func TestExtractMistakes(t *testing.T) {
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+}
+
+// Images that are made otherwise than the weights' validation images are refused
+// unless any will do; weights that do not say theirs take all.
+func TestPreprocessingBelongsToTheWeights(t *testing.T) {
+	dir := t.TempDir()
+	l := line(t, dir, 1, trainStage(t, smallNet+"epochs: 1", nil), "train", weightsSink(t))
+	l.Epochs = 1
+	l.Env.ValidationPreprocessing = "- decode: {}\n- center_crop:\n    size: 16\n"
+	if err := l.Run(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	said, silent := filepath.Join(dir, "weights.safetensors"), someWeights(t)
+	const other = "- decode: {}\n- flip: {}\n"
+	for _, tt := range []struct{ weights, samples, option, want string }{
+		{said, l.Env.ValidationPreprocessing, "same", ""},
+		{said, other, "any", ""},
+		{said, "", "same", ""},
+		{silent, other, "same", ""},
+		{said, other, "same", "use samples: [{decode: {}}, {center_crop: {size: 16}}] (here they are [{decode: {}}, {flip: {}}]), or set preprocessing: any"},
+	} {
+		e := env(8)
+		e.Preprocessing = tt.samples
+		x := extractStage(t, tt.weights, func(o *ExtractOptions) { o.Layers, o.Preprocessing = []string{"fc2"}, tt.option })
+		v, err := NewEvaluate(EvaluateOptions{Weights: tt.weights, Preprocessing: tt.option, Device: CPU})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range []pipeline.Planner{x, v} {
+			_, err := s.Plan(e)
+			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+				t.Errorf("%T, %+v: error %v", s, tt, err)
+			}
 		}
 	}
 }

@@ -24,6 +24,7 @@ import (
 //	net             the network, as in a YAML
 //	classes         JSON list of the classes' names, in the order of the outputs
 //	input           JSON: height and width of an image, and how it becomes the first activation
+//	samples         YAML: the validation's sample stages, which make such an image of a picture; not there without a validation
 //	epoch, step     after which they were taken (steps of the whole run)
 //	seed, version   of the run, and of the program
 //	validation_top1 accuracy over the validation after that epoch, if there was one
@@ -31,6 +32,7 @@ type about struct {
 	Net         net.Def
 	Classes     []string
 	Input       inputAbout
+	Samples     string
 	Epoch, Step int
 	Seed        uint64
 	Version     string
@@ -73,6 +75,9 @@ func (a about) metadata() (map[string]string, error) {
 		"seed":    strconv.FormatUint(a.Seed, 10),
 		"version": a.Version,
 	}
+	if a.Samples != "" {
+		meta["samples"] = a.Samples
+	}
 	if a.Top1 != nil {
 		meta["validation_top1"] = strconv.FormatFloat(*a.Top1, 'g', -1, 64)
 	}
@@ -102,6 +107,7 @@ func parseAbout(file string, meta map[string]string) (a about, err error) {
 	}
 	structured("classes", &a.Classes)
 	structured("input", &a.Input)
+	a.Samples = meta["samples"]
 	for key, v := range map[string]*int{"epoch": &a.Epoch, "step": &a.Step} {
 		if meta[key] != "" {
 			structured(key, v)
@@ -149,7 +155,7 @@ func (t *Train) take(ctx context.Context, epoch int) error {
 
 func (t *Train) about(epoch int, accuracy *float64) about {
 	return about{
-		Net: t.opt.Net, Classes: t.env.Classes, Input: aboutInput(t.plan.Input),
+		Net: t.opt.Net, Classes: t.env.Classes, Input: aboutInput(t.plan.Input), Samples: t.env.ValidationPreprocessing,
 		Epoch: epoch, Step: t.done, Seed: t.env.Seed, Version: t.env.Version, Top1: accuracy,
 	}
 }
@@ -164,6 +170,48 @@ func (t *Train) weights(ctx context.Context, epoch int, accuracy *float64) (*pip
 		return nil, err
 	}
 	return &pipeline.Batch{Kind: pipeline.Weights, Epoch: epoch, Step: t.done, Record: t.snapshot.Weights(meta)}, nil
+}
+
+// Values of the option preprocessing.
+const (
+	samePreprocessing = "same"
+	anyPreprocessing  = "any"
+)
+
+func checkPreprocessing(option string) error {
+	if option != samePreprocessing && option != anyPreprocessing {
+		return config.Fieldf("preprocessing", "must be same or any, is %q", option)
+	}
+	return nil
+}
+
+// checkImages holds a line's images to those that the weights of a file were
+// validated on: their size always, and how they are made unless any will do.
+func (a about) checkImages(env *pipeline.Env, file, preprocessing string) error {
+	if env.Frame.W != a.Input.Width || env.Frame.H != a.Input.Height {
+		return fmt.Errorf("the images are %dx%d (width x height), and %s was trained on %dx%d: use the sample stages of its validation",
+			env.Frame.W, env.Frame.H, file, a.Input.Width, a.Input.Height)
+	}
+	// Go code that makes a line without a YAML says nothing.
+	if preprocessing == anyPreprocessing || a.Samples == "" || env.Preprocessing == "" || a.Samples == env.Preprocessing {
+		return nil
+	}
+	return fmt.Errorf("the images are made by other sample stages than those %s was validated with: use samples: %s (here they are %s), or set preprocessing: any",
+		file, inOneLine(a.Samples), inOneLine(env.Preprocessing))
+}
+
+// inOneLine writes a YAML without line breaks.
+func inOneLine(text string) string {
+	var n yaml.Node
+	if err := yaml.Unmarshal([]byte(text), &n); err != nil || len(n.Content) == 0 {
+		return strings.Join(strings.Fields(text), " ")
+	}
+	n.Content[0].Style = yaml.FlowStyle // and so is all in it
+	out, err := yaml.Marshal(n.Content[0])
+	if err != nil {
+		return strings.Join(strings.Fields(text), " ")
+	}
+	return strings.Join(strings.Fields(string(out)), " ")
 }
 
 // few lists names, and how many more there are.
