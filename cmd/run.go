@@ -15,6 +15,8 @@ import (
 func newRun() *cobra.Command {
 	var s settings
 	var quiet bool
+	var steps int
+	var resume string
 	var format string
 	c := &cobra.Command{
 		Use:   "run FILE",
@@ -23,21 +25,34 @@ func newRun() *cobra.Command {
 name in the file; those of a run before are moved to NAME.1, NAME.2 and so on.
 
 The first Ctrl-C stops the run cleanly and says what was kept; the second one
-ends the program at once.`,
+ends the program at once.
+
+With "checkpoints" among its sinks a run that was stopped, or killed at any
+moment, can be gone on with by --resume, in its folder, to the same bits as if it
+had run through. A file that has since changed in what changes the numbers is
+refused, with the difference; --resume=force goes on all the same. The number of
+epochs may change where the schedule does not depend on it.`,
 		Example: `  pipeline run examples/quickstart/train.yaml
   pipeline run train.yaml --epochs 5 --set batches.train.solver.lr=0.02
+  pipeline run train.yaml --resume
   pipeline run train.yaml --log-format json | tee log.jsonl`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if format != "text" && format != "json" {
 				return usagef("--log-format is text or json, not %q", format)
 			}
+			if resume != "" && resume != "exact" && resume != "force" {
+				return usagef("--resume has no value, or force, not %q (write --resume=force)", resume)
+			}
+			if steps < 0 {
+				return usagef("--steps is at least 1, not %d", steps)
+			}
 			spec, err := s.load(args[0])
 			if err != nil {
 				return err
 			}
 			r := &runner{
-				spec: spec, file: args[0], sets: s.all, quiet: quiet,
+				spec: spec, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
 				stderr:  c.ErrOrStderr(),
 				human:   c.OutOrStdout(),
 				console: newConsole(c.OutOrStdout(), c.ErrOrStderr(), format == "json", quiet),
@@ -50,6 +65,9 @@ ends the program at once.`,
 	}
 	s.flags(c)
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print errors and one line at the end only")
+	c.Flags().StringVar(&resume, "resume", "", "go on with the run of that name where it was; =force though the file has changed")
+	c.Flags().Lookup("resume").NoOptDefVal = "exact"
+	c.Flags().IntVar(&steps, "steps", 0, "end after so many steps in all, as if the epochs were over")
 	c.Flags().StringVar(&format, "log-format", "text", "text, or json for one object a line on standard output")
 	return c
 }
@@ -60,6 +78,8 @@ type runner struct {
 	file          string
 	sets          []string
 	quiet         bool
+	steps         int
+	resume        string // "", "exact" or "force"
 	human, stderr io.Writer
 	console       *console
 }
@@ -75,16 +95,28 @@ func (r *runner) run(ctx context.Context) error {
 	}
 	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "console", Sink: r.console})
 
+	line.StopAfter = r.steps
+	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
+	line.Env.Warn = func(text string) { fmt.Fprintln(r.stderr, "pipeline: "+text) }
+
 	ctx, stop := untilSignal(ctx, r.stderr)
 	defer stop()
 	began := time.Now()
-	dir, err := openRunDir(line.Env.RunDir, line.Env.Resolved, runRecord{
+	open := openRunDir
+	if line.Env.Resume {
+		open = resumeRunDir
+	}
+	dir, err := open(line.Env.RunDir, line.Env.Resolved, runRecord{
 		Name: line.Env.Name, Status: "running", Seed: line.Seed, File: r.file, Set: r.sets,
 		Started: began.UTC(), Versions: v,
 	})
+	if errors.Is(err, pipeline.ErrResume) {
+		return &exitError{exitUsage, err}
+	}
 	if err != nil {
 		return err
 	}
+	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "run folder", Sink: beginSink{dir}})
 	err = line.Run(ctx)
 	took := time.Since(began)
 
@@ -103,6 +135,9 @@ func (r *runner) run(ctx context.Context) error {
 	var sig interrupted
 	if errors.As(err, &sig) {
 		status, code = "interrupted", sig.exitCode()
+	}
+	if errors.Is(err, pipeline.ErrResume) {
+		return &exitError{exitUsage, errors.Join(err, dir.finish(status, err))}
 	}
 	finished := dir.finish(status, err)
 	r.tellFailure(dir, err, status)

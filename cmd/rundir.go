@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,19 +11,22 @@ import (
 	"time"
 
 	"github.com/google/renameio/v2"
+
+	"sluice/pipeline"
 )
 
 // runRecord is run.json: what a run was made of and what became of it.
 type runRecord struct {
-	Name     string     `json:"name"`
-	Status   string     `json:"status"` // "running", "done", "failed" or "interrupted"
-	Error    string     `json:"error,omitempty"`
-	Seed     uint64     `json:"seed"`
-	File     string     `json:"file"`               // as it was given; resolved.yaml is what it came to
-	Set      []string   `json:"set,omitempty"`      // the --set overrides, other flags among them
-	Started  time.Time  `json:"started"`            //
-	Finished *time.Time `json:"finished,omitempty"` // nil while it runs, and for ever if it was killed
-	Versions versions   `json:"versions"`
+	Name     string      `json:"name"`
+	Status   string      `json:"status"` // "running", "done", "failed" or "interrupted"
+	Error    string      `json:"error,omitempty"`
+	Seed     uint64      `json:"seed"`
+	File     string      `json:"file"`               // as it was given; resolved.yaml is what it came to
+	Set      []string    `json:"set,omitempty"`      // the --set overrides, other flags among them
+	Started  time.Time   `json:"started"`            // the first time
+	Resumed  []time.Time `json:"resumed,omitempty"`  // every time after it
+	Finished *time.Time  `json:"finished,omitempty"` // nil while it runs, and for ever if it was killed
+	Versions versions    `json:"versions"`
 }
 
 const runFile = "run.json"
@@ -33,6 +37,9 @@ type runDir struct {
 	kept   string // where the results of the run before are now; "" if there were none
 	lock   *os.File
 	record runRecord
+	// resolved is to be written when a resumed run begins; until then it may still
+	// be refused, and leaves the folder as it was.
+	resolved []byte
 }
 
 // openRunDir makes the run folder and writes resolved.yaml and run.json. The
@@ -48,6 +55,51 @@ func openRunDir(path string, resolved []byte, record runRecord) (*runDir, error)
 	}
 	return d, nil
 }
+
+// resumeRunDir takes the folder of an earlier run to go on with it. Nothing is
+// written before begin.
+func resumeRunDir(path string, resolved []byte, record runRecord) (*runDir, error) {
+	none := func(err error) error {
+		return fmt.Errorf("run folder %s: %w: there is no run to go on with (%w); run it without --resume", path, pipeline.ErrResume, err)
+	}
+	lock, err := lockDir(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, none(err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("run folder %s: %w", path, err)
+	}
+	var before runRecord
+	data, err := os.ReadFile(filepath.Join(path, runFile))
+	if err == nil {
+		err = json.Unmarshal(data, &before)
+	}
+	if err != nil {
+		lock.Close()
+		return nil, none(fmt.Errorf("%s: %w", runFile, reason(err)))
+	}
+	record.Resumed = append(before.Resumed, record.Started)
+	record.Started = before.Started
+	return &runDir{path: path, lock: lock, record: record, resolved: resolved}, nil
+}
+
+// begin writes what a resumed run is made of.
+func (d *runDir) begin() error {
+	if d.resolved == nil {
+		return nil
+	}
+	resolved := d.resolved
+	d.resolved = nil
+	return errors.Join(d.write("resolved.yaml", resolved), d.writeRecord())
+}
+
+// beginSink begins the folder of a run that everybody has prepared for.
+type beginSink struct{ dir *runDir }
+
+func (beginSink) Accepts(pipeline.Kind) bool                     { return false }
+func (s beginSink) Prepare(context.Context, *pipeline.Env) error { return s.dir.begin() }
+func (beginSink) Write(context.Context, *pipeline.Batch) error   { return nil }
+func (beginSink) Close() error                                   { return nil }
 
 func (d *runDir) create() (err error) {
 	if err := os.MkdirAll(d.path, 0o777); err != nil {
@@ -108,6 +160,9 @@ func (d *runDir) writeRecord() error {
 // finish writes how the run ended into run.json and gives the folder free.
 func (d *runDir) finish(status string, runErr error) error {
 	defer d.lock.Close()
+	if d.resolved != nil {
+		return nil // it never began
+	}
 	now := time.Now().UTC()
 	d.record.Status, d.record.Finished = status, &now
 	if runErr != nil {

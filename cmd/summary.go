@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
+	"sluice/net"
 	"sluice/pipeline"
 )
 
@@ -20,6 +22,7 @@ var about = map[string]string{
 	"curves.png":          "curves of loss and accuracy",
 	"kernels.png":         "the first layer's kernels",
 	"quarantine.parquet":  "the images that could not be used, and why",
+	"checkpoints/":        "what it takes to go on from there",
 	"features/":           "the features, in parts that manifest.json names",
 }
 
@@ -81,6 +84,14 @@ func (c *console) whatWasKept(out io.Writer, d *runDir) {
 	}
 	d.list(out)
 	if c.features > 0 {
+		return
+	}
+	if at, err := net.Checkpoints(filepath.Join(d.path, net.CheckpointDir)); err == nil && len(at) > 0 {
+		command := []string{invocation(), "run", d.record.File}
+		for _, s := range d.record.Set {
+			command = append(command, "--set", strconv.Quote(s))
+		}
+		fmt.Fprintf(out, "to go on after step %d: %s --resume\n", at[0].Step, strings.Join(command, " "))
 		return
 	}
 	for _, f := range d.files() {
