@@ -19,8 +19,8 @@ func (idle) Dense(_, _, _, _ *net.Tensor, _ net.Activation)              {}
 func (idle) DenseGrad(_, _, _, _, _, _, _ *net.Tensor, _ net.Activation) {}
 func (idle) MaxPool(_, _, _ *net.Tensor, _ net.Pool)                     {}
 func (idle) MaxPoolGrad(_, _, _ *net.Tensor, _ net.Pool)                 {}
-func (idle) LRN(_, _, _ *net.Tensor, _ net.LRN)                          {}
-func (idle) LRNGrad(_, _, _, _, _ *net.Tensor, _ net.LRN)                {}
+func (idle) LRN(_, _ *net.Tensor, _ net.LRN)                             {}
+func (idle) LRNGrad(_, _, _ *net.Tensor, _ net.LRN)                      {}
 func (idle) Dropout(_, _ *net.Tensor, _ float32, _ net.RandomKey)        {}
 func (idle) Copy(_, _ *net.Tensor)                                       {}
 func (idle) Add(_, _, _ *net.Tensor)                                     {}

@@ -56,10 +56,11 @@ type Ops interface {
 	MaxPool(y, arg, x *Tensor, g Pool)
 	// MaxPoolGrad adds each dy to the place that arg names.
 	MaxPoolGrad(dx, dy, arg *Tensor, g Pool)
-	// LRN is local response normalisation across channels, see LRN. scale (y's
-	// shape) keeps k + alpha*sum for the backward pass; nil outside training.
-	LRN(y, scale, x *Tensor, g LRN)
-	LRNGrad(dx, dy, y, x, scale *Tensor, g LRN)
+	// LRN is local response normalisation across channels, see LRN. Its backward
+	// pass makes the denominators anew from x: they are as large as an activation,
+	// and computing them costs less than keeping them.
+	LRN(y, x *Tensor, g LRN)
+	LRNGrad(dx, dy, x *Tensor, g LRN)
 	// Dropout is y = x * mask, the mask (0 or 1/keep) a pure function of key and
 	// the element's place in NCHW order, see DropoutMask. It is its own backward
 	// pass. y and x may be the same tensor.

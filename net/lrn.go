@@ -50,15 +50,15 @@ func (l LRNLayer) Plan(in []Shape) (Plan, error) {
 	if x.C%l.Groups != 0 {
 		return Plan{}, config.Fieldf("groups", "must divide the %d channels of the input, is %d", x.C, l.Groups)
 	}
-	return Plan{Out: x, Saved: []Spec{{Name: "scale", Shape: x, Kind: Map}}, KeepX: true, KeepY: true}, nil
+	return Plan{Out: x, KeepX: true}, nil
 }
 
-// Forward computes Y and the denominators.
-func (l LRNLayer) Forward(e Engine, f *Frame) { e.LRN(f.Y, f.Saved[0], f.X[0], l.geometry()) }
+// Forward computes Y.
+func (l LRNLayer) Forward(e Engine, f *Frame) { e.LRN(f.Y, f.X[0], l.geometry()) }
 
 // Backward computes the gradient of the input.
 func (l LRNLayer) Backward(e Engine, f *Frame) {
 	if f.DX[0] != nil {
-		e.LRNGrad(f.DX[0], f.DY, f.Y, f.X[0], f.Saved[0], l.geometry())
+		e.LRNGrad(f.DX[0], f.DY, f.X[0], l.geometry())
 	}
 }

@@ -454,9 +454,9 @@ func testMisuse(t *testing.T, newEngine func() net.Engine) {
 		{"pool padding", []string{"MaxPool"}, func(e net.Engine, t []*net.Tensor) {
 			e.MaxPool(t[0], nil, t[0], net.Pool{Size: 3, Stride: 2, Pad: 3})
 		}},
-		{"lrn", []string{"LRN", "pear"}, func(e net.Engine, t []*net.Tensor) { e.LRN(t[1], nil, t[0], lrn) }},
+		{"lrn", []string{"LRN", "pear"}, func(e net.Engine, t []*net.Tensor) { e.LRN(t[1], t[0], lrn) }},
 		{"lrn groups", []string{"LRN", "apple"}, func(e net.Engine, t []*net.Tensor) {
-			e.LRN(t[0], nil, t[0], net.LRN{Size: 5, Groups: 3})
+			e.LRN(t[0], t[0], net.LRN{Size: 5, Groups: 3})
 		}},
 		{"dropout", []string{"Dropout", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[1], t[0], 0.5, net.RandomKey{}) }},
 		{"dropout keep", []string{"Dropout"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[0], t[0], 0, net.RandomKey{}) }},

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 
 // BatchVariable names the environment variable that sets the batch of every
 // benchmark. Without it the batch is the paper's 128, 256 for alexnet_small; a
-// step of alexnet is then half a minute in plain Go on two cores, and runs once.
+// step of alexnet is then half a minute in plain Go on two cores.
 const BatchVariable = "SLUICE_BENCH_BATCH"
 
 func batchSize(b *testing.B, otherwise int) int {
@@ -244,7 +245,7 @@ func Memory(b *testing.B, newEngine func() net.Engine) {
 				}
 			}
 			backward := both
-			if len(l.c.saved) > 0 && l.c.saved[0].Kind == net.Map { // LRN needs x too
+			if strings.HasPrefix(l.c.name, "LRN/") { // reads x too
 				backward += bytes(l.c.x)
 			}
 			for _, pass := range []struct {

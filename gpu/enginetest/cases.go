@@ -179,15 +179,8 @@ func lrnCase(n, c, h, w int, g net.LRN) opCase {
 	return opCase{
 		name: fmt.Sprintf("LRN/%v/size%d,k%v,alpha%v,beta%v,groups%d", xs, g.Size, g.K, g.Alpha, g.Beta, g.Groups),
 		x:    xs, y: xs,
-		saved: []net.Spec{{Name: "scale", Shape: xs, Kind: net.Map, To: -1}},
-		forward: func(e net.Engine, t tensors) {
-			if t.inference {
-				e.LRN(t.y, nil, t.x, g)
-				return
-			}
-			e.LRN(t.y, t.saved[0], t.x, g)
-		},
-		backward: func(e net.Engine, t tensors) { e.LRNGrad(t.dx, t.dy, t.y, t.x, t.saved[0], g) },
+		forward:  func(e net.Engine, t tensors) { e.LRN(t.y, t.x, g) },
+		backward: func(e net.Engine, t tensors) { e.LRNGrad(t.dx, t.dy, t.x, g) },
 		truth:    func(x []float64, _ [][]float64) []float64 { return lrnTruth(xs, g, x) },
 		gradTruth: func(x []float64, _ [][]float64, _, dy []float64) ([]float64, [][]float64) {
 			return lrnGradTruth(xs, g, x, dy), nil

@@ -13,8 +13,7 @@ const lrnBlock = 1024
 // blocks of pixels; with groups, each group of channels is a pixel of its own.
 type lrnJob struct {
 	lrnGeometry
-	x, y, scale view
-	keep        bool
+	x, y view
 }
 
 // lrnGeometry is an LRN as the loops of simd take it: for each pixel, the terms
@@ -36,27 +35,21 @@ func (e *Engine) openLRN(x *net.Tensor, g net.LRN) lrnGeometry {
 	return j
 }
 
-// terms gives the buffer for a block's terms, full of zeros.
-func (j *lrnGeometry) terms(w *worker) []float32 {
-	terms := need(&w.buf, j.block*j.norm.Stride)
+// terms gives n buffers for a block's terms, full of zeros.
+func (j *lrnGeometry) terms(w *worker, n int) []float32 {
+	terms := need(&w.buf, n*j.block*j.norm.Stride)
 	clear(terms)
 	return terms
 }
 
 // LRN normalises across channels.
-func (e *Engine) LRN(y, scale, x *net.Tensor, g net.LRN) {
+func (e *Engine) LRN(y, x *net.Tensor, g net.LRN) {
 	if !e.ready("LRN", y, x) || !e.lrnFits("LRN", g, x, y) {
 		return
 	}
 	j := &e.jobs.lrn
 	j.lrnGeometry = e.openLRN(x, g)
-	j.x, j.y, j.keep = open(x), open(y), scale != nil
-	if j.keep {
-		if !e.ready("LRN", scale) || !e.expect("LRN", "scale", scale, net.Map, x.Shape) {
-			return
-		}
-		j.scale = open(scale)
-	}
+	j.x, j.y = open(x), open(y)
 	e.reserve(j.block*j.norm.Stride, 0)
 	e.run("LRN", j.x.n*j.x.h, j)
 }
@@ -77,56 +70,58 @@ func (e *Engine) lrnFits(op string, g net.LRN, x *net.Tensor, others ...*net.Ten
 func (j *lrnJob) do(w *worker, task int) {
 	n, h := task/j.x.h, task%j.x.h
 	x, y := j.x.line(n, h), j.y.line(n, h)
-	var scale []float32
-	if j.keep {
-		scale = j.scale.line(n, h)
-		j.scale.border(n, h)
-	}
-	terms := j.terms(w)
+	terms := j.terms(w, 1)
 	for step := j.block * j.norm.C; len(x) > 0; {
 		step = min(step, len(x))
 		j.points.Squares(terms[j.before:], x[:step], j.norm)
-		j.points.Norm(y[:step], scale[:min(step, len(scale))], x[:step], terms, j.norm)
-		x, y, scale = x[step:], y[step:], scale[min(step, len(scale)):]
+		j.points.Norm(y[:step], nil, x[:step], terms, j.norm)
+		x, y = x[step:], y[step:]
 	}
 	j.y.border(n, h)
 }
 
 // lrnGradJob is the backward pass:
 //
+//	s_i = k + alpha sum_{j in window of i} x_j^2
 //	d_i = dy_i / s_i^beta
 //	dx_i = d_i - 2 alpha beta x_i sum_{j: i in window of j} d_j x_j / s_j
 type lrnGradJob struct {
 	lrnGeometry
-	dx, dy, x, scale view
+	dx, dy, x view
 }
 
-// LRNGrad computes the gradient of LRN. It makes y anew from x and scale, which
-// it reads in any case: less memory to pass over.
-func (e *Engine) LRNGrad(dx, dy, y, x, scale *net.Tensor, g net.LRN) {
+// LRNGrad computes the gradient of LRN.
+func (e *Engine) LRNGrad(dx, dy, x *net.Tensor, g net.LRN) {
 	if dx == nil {
 		return
 	}
-	if !e.ready("LRNGrad", dx, dy, y, x, scale) || !e.lrnFits("LRNGrad", g, x, dx, dy, y, scale) {
+	if !e.ready("LRNGrad", dx, dy, x) || !e.lrnFits("LRNGrad", g, x, dx, dy) {
 		return
 	}
 	j := &e.jobs.lrnGrad
 	j.lrnGeometry = e.openLRN(x, g)
-	j.dx, j.dy, j.x, j.scale = open(dx), open(dy), open(x), open(scale)
-	e.reserve(j.block*j.norm.Stride, j.block*j.norm.C)
+	j.dx, j.dy, j.x = open(dx), open(dy), open(x)
+	e.reserve(2*j.block*j.norm.Stride, 2*j.block*j.norm.C)
 	e.run("LRNGrad", j.x.n*j.x.h, j)
 }
 
 func (j *lrnGradJob) do(w *worker, task int) {
 	n, h := task/j.x.h, task%j.x.h
-	dx, dy, x, scale := j.dx.line(n, h), j.dy.line(n, h), j.x.line(n, h), j.scale.line(n, h)
-	terms, d := j.terms(w), need(&w.alt, j.block*j.norm.C)
-	for step := len(d); len(x) > 0; {
+	dx, dy, x := j.dx.line(n, h), j.dy.line(n, h), j.x.line(n, h)
+	half := j.block * j.norm.Stride
+	terms := j.terms(w, 2)
+	squares, ratios := terms[:half], terms[half:]
+	size := j.block * j.norm.C
+	both := need(&w.alt, 2*size)
+	d, scale := both[:size], both[size:]
+	for step := size; len(x) > 0; {
 		step = min(step, len(x))
+		j.points.Squares(squares[j.before:], x[:step], j.norm)
+		j.points.Norm(d[:step], scale[:step], x[:step], squares, j.norm) // for the scale
 		// The channels whose windows hold i are those of a window turned around.
-		j.points.Ratios(terms[j.after:], d[:step], dy[:step], x[:step], scale[:step], j.norm)
-		j.points.NormGrad(dx[:step], d[:step], x[:step], terms, j.norm)
-		dx, dy, x, scale = dx[step:], dy[step:], x[step:], scale[step:]
+		j.points.Ratios(ratios[j.after:], d[:step], dy[:step], x[:step], scale[:step], j.norm)
+		j.points.NormGrad(dx[:step], d[:step], x[:step], ratios, j.norm)
+		dx, dy, x = dx[step:], dy[step:], x[step:]
 	}
 	j.dx.border(n, h)
 }

@@ -400,32 +400,37 @@ func neighbours(s net.Shape, g net.LRN, f func(i, j int)) {
 }
 
 // LRN normalises across channels.
-func (e *Reference) LRN(y, scale, x *net.Tensor, g net.LRN) {
+func (e *Reference) LRN(y, x *net.Tensor, g net.LRN) {
 	if !e.run("LRN", y.Shape == x.Shape) {
 		return
 	}
-	X, sum := Values(x), make([]float64, x.Shape.Len())
-	neighbours(x.Shape, g, func(i, j int) { sum[i] += X[j] * X[j] })
-	for i := range sum {
-		s := float64(g.K) + float64(g.Alpha)*sum[i]
+	X := Values(x)
+	for i, s := range denominators(x, g) {
 		Values(y)[i] = X[i] * math.Pow(s, -float64(g.Beta))
-		if scale != nil {
-			Values(scale)[i] = s
-		}
 	}
 }
 
+// denominators are k + alpha * sum, before the power.
+func denominators(x *net.Tensor, g net.LRN) []float64 {
+	X, s := Values(x), make([]float64, x.Shape.Len())
+	for i := range s {
+		s[i] = float64(g.K)
+	}
+	neighbours(x.Shape, g, func(i, j int) { s[i] += float64(g.Alpha) * X[j] * X[j] })
+	return s
+}
+
 // LRNGrad is the backward pass of LRN.
-func (e *Reference) LRNGrad(dx, dy, y, x, scale *net.Tensor, g net.LRN) {
+func (e *Reference) LRNGrad(dx, dy, x *net.Tensor, g net.LRN) {
 	if !e.run("LRNGrad", dy.Shape == x.Shape) {
 		return
 	}
-	DX, DY, Y, X, S := Values(dx), Values(dy), Values(y), Values(x), Values(scale)
+	DX, DY, X, S := Values(dx), Values(dy), Values(x), denominators(x, g)
 	for i := range DX {
 		DX[i] = DY[i] * math.Pow(S[i], -float64(g.Beta))
 	}
 	neighbours(x.Shape, g, func(i, j int) {
-		DX[j] -= 2 * float64(g.Alpha) * float64(g.Beta) * X[j] * DY[i] * Y[i] / S[i]
+		DX[j] -= 2 * float64(g.Alpha) * float64(g.Beta) * X[j] * DY[i] * X[i] * math.Pow(S[i], -float64(g.Beta)-1)
 	})
 }
 
