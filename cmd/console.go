@@ -20,6 +20,7 @@ type console struct {
 
 	// What the summary is made of.
 	done, validation, step *pipeline.Metric
+	extracts               bool  // features have come, if only a batch without rows
 	features               int64 // rows
 }
 
@@ -72,6 +73,7 @@ func (c *console) Prepare(_ context.Context, env *pipeline.Env) error {
 
 func (c *console) Write(_ context.Context, b *pipeline.Batch) error {
 	if b.Kind == pipeline.Features {
+		c.extracts = true
 		c.features += b.Record.NumRows()
 		return nil
 	}

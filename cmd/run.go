@@ -27,8 +27,8 @@ name in the file; those of a run before are moved to NAME.1, NAME.2 and so on.
 The first Ctrl-C stops the run cleanly and says what was kept; the second one
 ends the program at once.
 
-With "checkpoints" among its sinks a run that was stopped, or killed at any
-moment, can be gone on with by --resume, in its folder, to the same bits as if it
+With "checkpoints" among its sinks, or "features", a run that was stopped, or
+killed at any moment, can be gone on with by --resume, in its folder, to the same bits as if it
 had run through. A file that has since changed in what changes the numbers is
 refused, with the difference; --resume=force goes on all the same. The number of
 epochs may change where the schedule does not depend on it.`,

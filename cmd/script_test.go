@@ -31,6 +31,13 @@ import (
 func init() {
 	pipeline.RegisterBatchStage("stubborn", "Takes a minute a batch, whatever its context says.", struct{}{},
 		func(struct{}) (pipeline.BatchStage, error) { return stubborn{}, nil })
+	pipeline.RegisterSampleStage("slow", "Takes four milliseconds an image.", struct{}{},
+		func(struct{}) (pipeline.SampleStage, error) {
+			return pipeline.SampleFunc(func(context.Context, *pipeline.Sample) error {
+				time.Sleep(4 * time.Millisecond)
+				return nil
+			}), nil
+		})
 	pipeline.RegisterSampleStage("panics", "Panics at the fourth image.", struct{}{},
 		func(struct{}) (pipeline.SampleStage, error) {
 			return pipeline.SampleFunc(func(_ context.Context, s *pipeline.Sample) error {
@@ -160,11 +167,11 @@ func exitCode(ts *testscript.TestScript, neg bool, args []string) {
 // interrupt starts a command with its streams in the files stdout and stderr,
 // waits until a file holds a text, sends a signal, and wants the command to end
 // with a code soon: interrupt SIGNAL FILE TEXT CODE COMMAND ARG... INT+INT is a
-// second signal after the first was slow.
+// second signal after the first was slow. KILL ends a command with code -1.
 func interrupt(ts *testscript.TestScript, neg bool, args []string) {
-	signals := map[string]os.Signal{"INT": os.Interrupt, "INT+INT": os.Interrupt, "TERM": syscall.SIGTERM}
+	signals := map[string]os.Signal{"INT": os.Interrupt, "INT+INT": os.Interrupt, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}
 	if neg || len(args) < 5 || signals[args[0]] == nil {
-		ts.Fatalf("usage: interrupt INT|TERM|INT+INT FILE TEXT CODE COMMAND ARG...")
+		ts.Fatalf("usage: interrupt INT|TERM|KILL|INT+INT FILE TEXT CODE COMMAND ARG...")
 	}
 	c := command(ts, args[4:])
 	out, err := os.Create(ts.MkAbs("stdout"))

@@ -30,7 +30,9 @@ var about = map[string]string{
 // else the training. Where features were wanted it is how many.
 func (c *console) result() string {
 	switch {
-	case c.features > 0 || c.step != nil && c.step.Event == "progress":
+	case c.extracts && c.features == 0:
+		return "all features were there already"
+	case c.extracts:
 		return fmt.Sprintf("features of %d images", c.features)
 	case c.validation != nil:
 		return accuracy(*c.validation) + " on validation"
@@ -83,7 +85,7 @@ func (c *console) whatWasKept(out io.Writer, d *runDir) {
 		fmt.Fprintf(out, "stopped before the first step; kept in %s:\n", d.path)
 	}
 	d.list(out)
-	if c.features > 0 {
+	if c.extracts {
 		return
 	}
 	if at, err := net.Checkpoints(filepath.Join(d.path, net.CheckpointDir)); err == nil && len(at) > 0 {

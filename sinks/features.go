@@ -17,6 +17,7 @@ import (
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
+	"go.yaml.in/yaml/v3"
 
 	"sluice/pipeline"
 	"sluice/pipeline/config"
@@ -71,7 +72,10 @@ type Manifest struct {
 	Compression string `json:"compression"`
 	RowsPerPart int    `json:"rows_per_part"`
 	Images      int    `json:"images"` // in the source
-	Rows        int    `json:"rows"`   // of all parts
+	Source      string `json:"source"` // as the resolved YAML has it
+	BatchSize   int    `json:"batch_size"`
+	Seed        uint64 `json:"seed"`
+	Rows        int    `json:"rows"` // of all parts
 	Complete    bool   `json:"complete"`
 	// Columns and Metadata are those of the schema; empty before the first part.
 	Columns  []ManifestColumn  `json:"columns"`
@@ -177,17 +181,33 @@ func (s *FeaturesSink) Resume(_ context.Context, env *pipeline.Env) (pipeline.Cu
 	if err != nil {
 		return fail(err)
 	}
-	fresh := s.newManifest(env)
-	for what, pair := range map[string][2]any{
-		"version":       {m.Version, fresh.Version},
-		"format":        {m.Format, fresh.Format},
-		"compression":   {m.Compression, fresh.Compression},
-		"rows_per_part": {m.RowsPerPart, fresh.RowsPerPart},
-		"images":        {m.Images, fresh.Images},
+	fresh, err := s.newManifest(env)
+	if err != nil {
+		return pipeline.Cursor{}, 0, err
+	}
+	for _, of := range []struct {
+		what     string
+		was, now any
+		forced   bool // may differ if the user says so
+	}{
+		{"version", m.Version, fresh.Version, false},
+		{"format", m.Format, fresh.Format, false},
+		{"compression", m.Compression, fresh.Compression, false},
+		{"rows_per_part", m.RowsPerPart, fresh.RowsPerPart, false},
+		{"images", m.Images, fresh.Images, false},
+		{"source", strings.TrimSpace(m.Source), strings.TrimSpace(fresh.Source), true},
+		{"batch_size", m.BatchSize, fresh.BatchSize, true},
+		{"seed", m.Seed, fresh.Seed, true},
 	} {
-		if pair[0] != pair[1] {
-			err = errors.Join(err, fmt.Errorf("the parts in %s have %s %v, and this run has %v", s.dir, what, pair[0], pair[1]))
+		if of.was == of.now {
+			continue
 		}
+		differs := fmt.Errorf("the parts in %s have %s %v, and this run has %v", s.dir, of.what, of.was, of.now)
+		if of.forced && env.Force {
+			env.Warn(differs.Error())
+			continue
+		}
+		err = errors.Join(err, differs)
 	}
 	if err != nil {
 		return fail(err)
@@ -246,11 +266,24 @@ func ReadManifest(dir string) (*Manifest, error) {
 
 const manifestName = "manifest.json"
 
-func (s *FeaturesSink) newManifest(env *pipeline.Env) Manifest {
-	return Manifest{
-		Version: 1, Format: s.opt.Format, Compression: s.opt.Compression, RowsPerPart: s.opt.RowsPerPart, Images: env.Samples,
+func (s *FeaturesSink) newManifest(env *pipeline.Env) (Manifest, error) {
+	m := Manifest{
+		Version: 1, Format: s.opt.Format, Compression: s.opt.Compression, RowsPerPart: s.opt.RowsPerPart,
+		Images: env.Samples, BatchSize: env.BatchSize, Seed: env.Seed,
 		Columns: []ManifestColumn{}, Metadata: map[string]string{}, Parts: []ManifestPart{},
 	}
+	var run struct {
+		Source yaml.Node `yaml:"source"`
+	}
+	if err := yaml.Unmarshal(env.Resolved, &run); err != nil {
+		return m, fmt.Errorf("the resolved YAML: %w", err)
+	}
+	if run.Source.IsZero() {
+		return m, nil // of a line that Go code made
+	}
+	text, err := yaml.Marshal(&run.Source)
+	m.Source = string(text)
+	return m, err
 }
 
 // Prepare makes the folder, without what an earlier run left in it unless this
@@ -266,7 +299,10 @@ func (s *FeaturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
 	}
 	stale := []string{".part-*", "." + manifestName + "*"} // of a run that was killed
 	if !s.resumed {
-		s.manifest = s.newManifest(env)
+		var err error
+		if s.manifest, err = s.newManifest(env); err != nil {
+			return err
+		}
 		stale = append(stale, manifestName, "part-*")
 	}
 	for _, pattern := range stale {

@@ -242,6 +242,7 @@ var partReaders = map[string]func(*testing.T, string) []arrow.Record{
 
 // A run of features for tests: which images came, in batches of what size.
 type featureRun struct {
+	source         string
 	samples, batch int
 	skipped        map[int64]bool
 	opt            FeaturesOptions
@@ -257,7 +258,10 @@ func (r featureRun) indices() (all []int64) {
 }
 
 func (r featureRun) env(dir string) *pipeline.Env {
-	return &pipeline.Env{RunDir: dir, Samples: r.samples, Epochs: 1, Warn: func(string) {}}
+	return &pipeline.Env{
+		RunDir: dir, Samples: r.samples, BatchSize: r.batch, Epochs: 1, Warn: func(string) {},
+		Resolved: fmt.Appendf(nil, "source: {image_folder: {dir: %q}}\n", r.source),
+	}
 }
 
 // batches are those of a run from a place on, as the engine makes them.
@@ -518,6 +522,7 @@ func TestFeaturesRefuseToGoOnWithOthers(t *testing.T) {
 	r := testRun("parquet", "zstd")
 	dir := t.TempDir()
 	r.write(t, dir, false, 5)
+	force := false
 	resume := func(dir string, edit func(*featureRun)) error {
 		other := r
 		edit(&other)
@@ -525,7 +530,9 @@ func TestFeaturesRefuseToGoOnWithOthers(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = s.Resume(t.Context(), other.env(dir))
+		env := other.env(dir)
+		env.Force = force
+		_, _, err = s.Resume(t.Context(), env)
 		return err
 	}
 	broken := t.TempDir()
@@ -541,6 +548,8 @@ func TestFeaturesRefuseToGoOnWithOthers(t *testing.T) {
 		"rows_per_part 10, and this run has 11":      resume(dir, func(r *featureRun) { r.opt.RowsPerPart = 11 }),
 		"format parquet, and this run has arrow":     resume(dir, func(r *featureRun) { r.opt.Format = "arrow" }),
 		"compression zstd, and this run has none":    resume(dir, func(r *featureRun) { r.opt.Compression = "none" }),
+		"batch_size 7, and this run has 8":           resume(dir, func(r *featureRun) { r.batch = 8 }),
+		"dir: \"elsewhere\"}":                        resume(dir, func(r *featureRun) { r.source = "elsewhere" }),
 		"images 69, and this run has 70":             resume(dir, func(r *featureRun) { r.samples = 70 }),
 		"manifest.json: no such file":                resume(t.TempDir(), func(*featureRun) {}),
 		"manifest.json: unexpected end of JSON":      func() error { manifest(""); return resume(broken, func(*featureRun) {}) }(),
@@ -553,6 +562,14 @@ func TestFeaturesRefuseToGoOnWithOthers(t *testing.T) {
 		if err == nil || !errors.Is(err, pipeline.ErrResume) || !strings.Contains(err.Error(), want) {
 			t.Errorf("error %v, want %q", err, want)
 		}
+	}
+
+	force = true
+	if err := resume(dir, func(r *featureRun) { r.batch, r.source = 8, "elsewhere" }); err != nil {
+		t.Errorf("the user wants it all the same: %v", err)
+	}
+	if err := resume(dir, func(r *featureRun) { r.opt.RowsPerPart = 11 }); !errors.Is(err, pipeline.ErrResume) {
+		t.Errorf("parts of other lengths cannot be: %v", err)
 	}
 
 	// Other weights show with the first batch.
