@@ -187,12 +187,12 @@ func TestResumeIsExact(t *testing.T) {
 	}
 	want := result(t, whole)
 	images := fragile.seen.Load()
-	for _, must := range []string{"event:validation", "drops:3", "no good", "validate: fragile"} {
+	for _, must := range []string{"event:validation", "drops:2", "no good", "validate: fragile"} {
 		if !strings.Contains(want, must) {
 			t.Fatalf("the run has no %q", must)
 		}
 	}
-	total := 30                                            // 5 epochs of 6 whole batches
+	total := 30                                              // 5 epochs of 6 whole batches
 	for steps := 1; steps < total; steps += 1 + steps/13*2 { // every one of two epochs with a validation's end
 		dir := t.TempDir()
 		if err := resumable(t, dir, false, 0, func(l *pipeline.Line) { l.StopAfter = steps }); err != nil {
@@ -365,4 +365,28 @@ func quarantineRows(t *testing.T, path string) (rows []string) {
 	}
 	slices.Sort(rows)
 	return rows
+}
+
+// A run that learns no more ends early and well, its weights written although it is
+// not the turn of their epoch; interrupted and resumed it ends at the same epoch,
+// and resumed after its end it does nothing.
+func TestEarlyStopAndResume(t *testing.T) {
+	sets := []string{"batches.train.early_stop={patience: 2, threshold: 1}", "batches.train.epochs=9", "batches.train.validate_every=1", "sinks.weights.every=7"}
+	whole, dir := t.TempDir(), t.TempDir()
+	if err := resumable(t, whole, false, 0, nil, sets...); err != nil {
+		t.Fatal(err)
+	}
+	want := result(t, whole)
+	if !strings.Contains(want, "event:done") || !strings.Contains(want, "epoch:2 event:validation") || strings.Contains(want, "epoch:3 event") {
+		t.Fatalf("it did not end after three epochs:\n%s", want[strings.Index(want, "map["):])
+	}
+	if err := resumable(t, dir, false, 0, func(l *pipeline.Line) { l.StopAfter = 15 }, sets...); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := resumable(t, dir, true, 0, nil, sets...); err != nil {
+			t.Fatal(err)
+		}
+		sameResult(t, "ended early", result(t, dir), want)
+	}
 }

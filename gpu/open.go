@@ -3,6 +3,7 @@
 //	open.go       the engine for a device
 //	feed.go       the two inputs of a network: one is loaded while the other computes
 //	train.go      the stage that learns
+//	early_stop.go when a run has learnt enough
 //	evaluate.go   the stage that measures trained weights
 //	extract.go    the stage that computes features with trained weights
 //	features.go   the batch of features

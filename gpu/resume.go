@@ -33,6 +33,7 @@ type mark struct {
 	Epoch    span            `json:"epoch"`  // and before these, of this epoch
 	Run      span            `json:"run"`    // and of the whole run
 	Result   pipeline.Metric `json:"result"` // of the last epoch that is done with
+	Stall    stall           `json:"stall"`
 	Seconds  float64         `json:"seconds"`
 }
 
@@ -46,7 +47,7 @@ const (
 func (t *Train) now(at pipeline.Cursor, open bool) mark {
 	m := mark{
 		Cursor: at, Open: open, Step: t.done, Epochs: t.env.Epochs, LR: t.lr, Schedule: t.schedule,
-		Window: t.meter.window, Epoch: t.meter.epoch, Run: t.meter.run, Result: t.result,
+		Window: t.meter.window, Epoch: t.meter.epoch, Run: t.meter.run, Result: t.result, Stall: t.stall,
 		Seconds: time.Since(t.meter.began).Seconds(),
 	}
 	m.Window.wall += time.Since(t.meter.start)
@@ -59,7 +60,7 @@ func (t *Train) restore(m mark) error {
 		return fmt.Errorf("the state of the schedule: %w", err)
 	}
 	t.mark, t.saved, t.whole = m, m, true
-	t.done, t.lr, t.schedule, t.result = m.Step, m.LR, m.Schedule, m.Result
+	t.done, t.lr, t.schedule, t.result, t.stall = m.Step, m.LR, m.Schedule, m.Result, m.Stall
 	t.meter.window, t.meter.epoch, t.meter.run = m.Window, m.Epoch, m.Run
 	t.meter.began = time.Now().Add(-time.Duration(m.Seconds * float64(time.Second)))
 	return nil

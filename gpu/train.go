@@ -15,7 +15,7 @@ import (
 
 func init() {
 	pipeline.RegisterBatchStage("train", "Trains a network by stochastic gradient descent with momentum (the paper's rule): loads one batch while it computes the one before.",
-		TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1},
+		TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, EarlyStop: EarlyStop{Threshold: 0.001}},
 		func(o TrainOptions) (pipeline.BatchStage, error) { return NewTrain(o) })
 }
 
@@ -26,6 +26,7 @@ type TrainOptions struct {
 	Device        string     `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
 	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay and schedule"`
 	LogEvery      int        `yaml:"log_every" doc:"steps that a step metric averages; an epoch's last steps get one of their own"`
+	EarlyStop     EarlyStop  `yaml:"early_stop" doc:"end the run when it learns no more"`
 	ValidateEvery int        `yaml:"validate_every" doc:"epochs between validations; the last epoch is always validated, 0 validates only it"`
 }
 
@@ -63,6 +64,7 @@ type Train struct {
 	done     int // steps
 	snapshot *net.Snapshot
 	result   pipeline.Metric // of the last epoch that is done with
+	stall    stall
 
 	restored *checkpoint // of a run that is resumed, until Prepare
 	config   []string    // what changes the numbers, for checkpoints
@@ -85,7 +87,7 @@ func NewTrain(o TrainOptions) (*Train, error) {
 	if o.ValidateEvery < 0 {
 		errs = append(errs, config.Fieldf("validate_every", "must be at least 0, is %d", o.ValidateEvery))
 	}
-	errs = append(errs, checkDevice(o.Device), o.Solver.Check())
+	errs = append(errs, checkDevice(o.Device), o.Solver.Check(), o.EarlyStop.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -180,6 +182,9 @@ func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Em
 	if err := t.log(t.mark.Cursor.Epoch, emit); err != nil { // of the step before a resumed run
 		return err
 	}
+	if t.ended() { // resumed after its end
+		return pipeline.ErrEnough
+	}
 	last := t.feed.take()
 	if last != nil && last.epoch != b.Epoch {
 		// Validation needs both inputs, so b is loaded after it.
@@ -191,6 +196,9 @@ func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Em
 	if at := t.mark.Cursor; t.mark.Open && at.Epoch != b.Epoch {
 		if err := t.endEpoch(ctx, at.Epoch, false, emit); err != nil {
 			return err
+		}
+		if t.ended() {
+			return pipeline.ErrEnough
 		}
 	}
 	if err := t.feed.load(b); err != nil {
@@ -245,6 +253,9 @@ func (t *Train) Close() error {
 	t.feed, t.engine = nil, nil
 	return errors.Join(errs...)
 }
+
+// ended reports whether the run has been ended early.
+func (t *Train) ended() bool { return !t.mark.Open && t.stall.enough(t.opt.EarlyStop) }
 
 // step learns from one batch.
 func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
@@ -320,14 +331,18 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 			return err
 		}
 	}
-	t.sched.Observe(1 - result.Top1)
+	if accuracy != nil || t.env.Validate == nil {
+		t.sched.Observe(1 - result.Top1)
+		t.stall.observe(1-result.Top1, t.opt.EarlyStop)
+	}
+	last = last || t.stall.enough(t.opt.EarlyStop)
 	t.result = result
 	var err error
 	if t.schedule, err = json.Marshal(t.sched); err != nil {
 		return fmt.Errorf("the state of the schedule: %w", err)
 	}
 	if accepts(t.env, pipeline.Weights) {
-		b, err := t.weights(ctx, epoch, accuracy)
+		b, err := t.weights(ctx, epoch, last, accuracy)
 		if err != nil {
 			return err
 		}

@@ -160,14 +160,18 @@ func (t *Train) about(epoch int, accuracy *float64) about {
 	}
 }
 
-// weights is the batch of the weights after an epoch.
-func (t *Train) weights(ctx context.Context, epoch int, accuracy *float64) (*pipeline.Batch, error) {
+// weights is the batch of the weights after an epoch. Its metadata has "last" if
+// the run ends with it, which may be before the last of its epochs.
+func (t *Train) weights(ctx context.Context, epoch int, last bool, accuracy *float64) (*pipeline.Batch, error) {
 	if err := t.take(ctx, epoch); err != nil {
 		return nil, err
 	}
 	meta, err := t.about(epoch, accuracy).metadata()
 	if err != nil {
 		return nil, err
+	}
+	if last {
+		meta["last"] = "true"
 	}
 	return &pipeline.Batch{Kind: pipeline.Weights, Epoch: epoch, Step: t.done, Record: t.snapshot.Weights(meta)}, nil
 }

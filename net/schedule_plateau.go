@@ -16,7 +16,7 @@ func init() {
 // Plateau lowers the learning rate when learning stops.
 type Plateau struct {
 	Factor    float64 `yaml:"factor" doc:"what the learning rate is multiplied by"`
-	Patience  int     `yaml:"patience" doc:"epochs without a better error before the rate falls"`
+	Patience  int     `yaml:"patience" doc:"validations without a better error before the rate falls (epochs, in a run without validation)"`
 	Threshold float64 `yaml:"threshold" doc:"by how much an error must be below the best one to be better; 0.001 is a tenth of a point"`
 	MaxDrops  int     `yaml:"max_drops" doc:"how often the rate falls at most"`
 }

@@ -16,7 +16,7 @@ type Solver struct {
 	Momentum    float64        `yaml:"momentum" doc:"how much of the last step is repeated"`
 	WeightDecay float64        `yaml:"weight_decay" doc:"pulls every weight towards 0, times the learning rate"`
 	Warmup      int            `yaml:"warmup" doc:"steps in which the learning rate rises from 0, in equal parts"`
-	Schedule    ScheduleChoice `yaml:"schedule" doc:"how the learning rate falls: constant, plateau, multistep or cosine"`
+	Schedule    ScheduleChoice `yaml:"schedule" doc:"how the learning rate falls: constant, plateau, multistep, polynomial or cosine"`
 }
 
 // DefaultSolver has the paper's numbers, and a constant rate.
@@ -61,8 +61,8 @@ type Horizon struct{ Epochs, StepsPerEpoch int }
 type Schedule interface {
 	// LR is the learning rate of a step, counted from 0 over the whole run.
 	LR(step int) float64
-	// Observe is told the error (1 - top-1 accuracy) after each epoch: of the
-	// validation, or of training in a run without one.
+	// Observe is told the error (1 - top-1 accuracy) of each validation, or in a run
+	// without one that of training after each epoch.
 	Observe(err float64)
 }
 

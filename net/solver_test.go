@@ -39,6 +39,8 @@ func TestSchedules(t *testing.T) {
 		{"{lr: 0.1, schedule: {multistep: {epochs: [3, 6]}}}", map[int]float64{0: 0.1, 59: 0.1, 60: 0.01, 119: 0.01, 120: 0.001, 199: 0.001}},
 		{"{lr: 0.1, schedule: cosine}", map[int]float64{0: 0.1, 50: 0.1 * (1 + math.Sqrt2/2) / 2, 100: 0.05, 200: 0, 1000: 0}},
 		{"{lr: 0.1, schedule: {cosine: {final: 0.1}}}", map[int]float64{0: 0.1, 100: 0.055, 200: 0.01}},
+		{"{lr: 0.1, schedule: polynomial}", map[int]float64{0: 0.1, 50: 0.075, 199: 0.1 / 200, 200: 0, 1000: 0}},
+		{"{lr: 0.1, schedule: {polynomial: {power: 2, final: 0.2}}}", map[int]float64{0: 0.1, 100: 0.04, 200: 0.02}},
 		{"{lr: 0.1, warmup: 4}", map[int]float64{0: 0.025, 1: 0.05, 3: 0.1, 4: 0.1}},
 		{"{lr: 0.1, warmup: 80, schedule: {multistep: {epochs: [3]}}}", map[int]float64{39: 0.05, 59: 0.075, 60: 0.01 * 61 / 80, 100: 0.01}},
 	} {

@@ -56,12 +56,12 @@ func (s *WeightsSink) Prepare(_ context.Context, env *pipeline.Env) error {
 
 // Write replaces the file, if the batch's epoch is one to be written.
 func (s *WeightsSink) Write(_ context.Context, b *pipeline.Batch) error {
-	if after := b.Epoch + 1; after%s.opt.Every != 0 && after != s.epochs {
-		return nil
-	}
 	tensors, meta, err := net.TensorsOf(b.Record)
 	if err != nil {
 		return err
+	}
+	if after := b.Epoch + 1; after%s.opt.Every != 0 && after != s.epochs && meta["last"] == "" {
+		return nil
 	}
 	return replaceFile(s.path, func(w io.Writer) error {
 		return net.WriteSafetensors(w, tensors, meta)
