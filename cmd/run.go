@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -151,6 +152,9 @@ func (r *runner) run(ctx context.Context) error {
 func (r *runner) tellFailure(d *runDir, err error, status string) {
 	if status == "interrupted" {
 		fmt.Fprintln(r.stderr, "pipeline: interrupted")
+		if more := strings.TrimSpace(strings.TrimPrefix(err.Error(), "interrupted")); more != "" { // not all could be saved
+			fmt.Fprintf(r.stderr, "pipeline: %s\n", more)
+		}
 	} else {
 		report(r.stderr, err)
 	}

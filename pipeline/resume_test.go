@@ -129,12 +129,13 @@ func TestCannotResume(t *testing.T) {
 
 // saver has something to save when its run ends early.
 type saver struct {
-	process  int
-	failAt   int
-	enoughAt int
-	onBatch  func(n int)
-	stopped  int
-	flushed  bool
+	process    int
+	failAt     int
+	enoughAt   int
+	onBatch    func(n int)
+	stopped    int
+	flushed    bool
+	cannotSave bool
 }
 
 func (s *saver) Process(ctx context.Context, _ *Batch, _ Emit) error {
@@ -155,6 +156,9 @@ func (s *saver) Flush(context.Context, Emit) error { s.flushed = true; return ni
 
 func (s *saver) Stop(ctx context.Context, emit Emit) error {
 	s.stopped++
+	if s.cannotSave {
+		return errors.New("no room to save")
+	}
 	if ctx.Err() != nil {
 		return errors.New("Stop was given a context that has ended")
 	}
@@ -191,6 +195,7 @@ func TestStopper(t *testing.T) {
 		"success":      {flushed: true},
 		"enough":       {stage: saver{enoughAt: 3}, flushed: true},
 		"interrupt":    {interruptAt: 2, stops: 1, writes: 1, want: "interrupted"},
+		"cannot save":  {stage: saver{cannotSave: true}, interruptAt: 2, stops: 1, want: "interrupted\nsaver: no room to save"},
 		"past another": {interruptAt: 2, after: true, stops: 1, writes: 1, want: "interrupted"},
 		"upstream":     {badSample: true, stops: 1, writes: 1, want: "no good"},
 		"its own":      {stage: saver{failAt: 2}, want: "its own fault"},

@@ -76,6 +76,8 @@ type run struct {
 
 	mu     sync.Mutex
 	leaked []*pool // closed with buffers on their way
+	// unsaved is why stages could not save what they wanted to.
+	unsaved []error
 }
 
 // A place is where one goroutine of the line works.
@@ -470,6 +472,7 @@ func (r *run) finish(failed error) error {
 	if r.provider == nil && r.pool != nil {
 		r.retire(r.pool)
 	}
+	errs = append(errs, r.unsaved...)
 	for _, p := range r.leaked {
 		if failed == nil && p.idle() < p.n {
 			errs = append(errs, fmt.Errorf("batches were not released by the end of the run: of %d buffers, %s", p.n, p.holders()))

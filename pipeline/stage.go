@@ -26,8 +26,10 @@ func (s *stagePlace) loop() error {
 		return err
 	}
 	stopped := guard(s.name, func() error { return stopper.Stop(context.WithoutCancel(s.ctx), s.emitLast) })
-	if stopped != nil {
-		return errors.Join(err, stopped)
+	if stopped != nil { // told beside err, which is what ended the run
+		s.run.mu.Lock()
+		s.run.unsaved = append(s.run.unsaved, stopped)
+		s.run.mu.Unlock()
 	}
 	return err
 }

@@ -61,8 +61,10 @@ func NewMetrics(o MetricsOptions) (*MetricsSink, error) {
 	return &MetricsSink{opt: o}, nil
 }
 
-// Accepts only metrics.
-func (m *MetricsSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Metrics }
+// Accepts metrics, and checkpoints to sync the metrics before them.
+func (m *MetricsSink) Accepts(k pipeline.Kind) bool {
+	return k == pipeline.Metrics || k == pipeline.Checkpoint
+}
 
 // Prepare starts the file of JSON lines afresh. On resuming it keeps the lines
 // before the place where the run goes on, and the rest come again.
@@ -118,8 +120,15 @@ func metricsBefore(path string, env *pipeline.Env) (lines []byte, rows []pipelin
 	return lines, rows, nil
 }
 
-// Write appends a line of JSON for each row.
+// Write appends a line of JSON for each row. Before a checkpoint it waits until
+// they are on the disk, for a run that is resumed there does not write them again.
 func (m *MetricsSink) Write(_ context.Context, b *pipeline.Batch) error {
+	if b.Kind == pipeline.Checkpoint {
+		if err := m.file.Sync(); err != nil {
+			return fileError(m.file.Name(), err)
+		}
+		return nil
+	}
 	rows, err := pipeline.MetricsOf(b.Record)
 	if err != nil {
 		return err

@@ -63,8 +63,10 @@ func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
 	return &QuarantineSink{opt: o}, nil
 }
 
-// Accepts only bad samples.
-func (q *QuarantineSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Quarantine }
+// Accepts bad samples, and checkpoints to sync the journal before them.
+func (q *QuarantineSink) Accepts(k pipeline.Kind) bool {
+	return k == pipeline.Quarantine || k == pipeline.Checkpoint
+}
 
 // Prepare removes what an earlier run left under the same names. On resuming it
 // keeps the rows before the place where the run goes on, and the rest come again.
@@ -168,8 +170,18 @@ func (q *QuarantineSink) parquetBefore() (rows []pipeline.BadSample, err error) 
 	return rows, nil
 }
 
-// Write appends the rows of b to the journal.
+// Write appends the rows of b to the journal. Before a checkpoint it waits until
+// they are on the disk, for a run that is resumed there does not write them again.
 func (q *QuarantineSink) Write(_ context.Context, b *pipeline.Batch) error {
+	if b.Kind == pipeline.Checkpoint {
+		if q.open == nil {
+			return nil
+		}
+		if err := q.open.Sync(); err != nil {
+			return fileError(q.journal, err)
+		}
+		return nil
+	}
 	rows, err := pipeline.QuarantineOf(b.Record)
 	if err != nil {
 		return err
