@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"strconv"
 	"strings"
@@ -144,7 +143,7 @@ func (t *Train) take(ctx context.Context, epoch int) error {
 	}
 	for _, w := range tensors {
 		for _, v := range w.Data {
-			if f := float64(v); math.IsNaN(f) || math.IsInf(f, 0) {
+			if v-v != 0 { // true of NaN and of the infinities only
 				return fmt.Errorf("epoch %d, step %d: %s has become %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were",
 					epoch, t.done, w.Name, v, t.lr)
 			}
