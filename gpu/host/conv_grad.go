@@ -88,13 +88,23 @@ func (j *deltaJob) slope(dy, y []float32) {
 	}
 }
 
-// sum adds pixels that lie step floats apart: their outer product with ones.
-// What lies behind the last channel is added too, to sums of no use.
+// sum adds pixels that lie step floats apart: their outer product with ones. A
+// panel that is not full adds what lies behind the last channel too, to sums of no
+// use; but behind the last pixel may lie what another task writes.
 func (j *deltaJob) sum(w *worker, sums, dy []float32, step, pixels int) {
 	o := &w.outer
 	for at := 0; at < len(sums); at += j.tiles.Lanes {
-		*o = simd.Outer{A: &w.one, B: &dy[at], BStep: 4 * step, N: pixels, Lines: 1, C: &sums[at], Add: 1}
-		j.tiles.Outer(1, o)
+		n := pixels
+		if at+j.tiles.Lanes > j.dy.c {
+			n--
+			for i, v := range dy[n*step+at : n*step+j.dy.c] {
+				sums[at+i] += v
+			}
+		}
+		if n > 0 {
+			*o = simd.Outer{A: &w.one, B: &dy[at], BStep: 4 * step, N: n, Lines: 1, C: &sums[at], Add: 1}
+			j.tiles.Outer(1, o)
+		}
 	}
 }
 
