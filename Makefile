@@ -12,10 +12,11 @@ test:
 # The race detector needs cgo and a C compiler.
 race:
 	CGO_ENABLED=1 go test -race -short ./pipeline/... ./stages ./gpu ./sinks ./cmd
+	CGO_ENABLED=1 go test -race -short -run 'Threads|Task|Close|Golden' ./gpu/host
 
 # The two benchmarks of BENCHMARKS.md.
 bench:
-	go test ./gpu/host -run xxx -bench 'TrainStep/alexnet$$' -benchtime 1x -timeout 30m
+	go test ./gpu/host -run xxx -bench 'TrainStep/alexnet$$' -timeout 30m
 	go test ./stages -run xxx -bench 'Crop224'
 
 ci:
