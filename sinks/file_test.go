@@ -39,7 +39,7 @@ func TestReplaceFileKeepsTheOldOneOnError(t *testing.T) {
 		err  error
 		want string
 	}{
-		{"full disk", &os.PathError{Op: "write", Path: "/tmp/.a.bin123", Err: syscall.ENOSPC}, "a.bin: no space left on device; free some space"},
+		{"full disk", &os.PathError{Op: "write", Path: "data/.a.bin123", Err: syscall.ENOSPC}, "a.bin: no space left on device; free some space"},
 		{"quota", syscall.EDQUOT, "a.bin: disk quota exceeded; free some space"},
 		{"other", errors.New("encoder broke"), "a.bin: encoder broke"},
 	} {
