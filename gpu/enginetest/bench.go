@@ -30,15 +30,6 @@ func batchSize(b *testing.B, otherwise int) int {
 	return n
 }
 
-// Benchmark is every benchmark below, under their names.
-func Benchmark(b *testing.B, newEngine func() net.Engine) {
-	b.Run("TrainStep", func(b *testing.B) { TrainStep(b, newEngine) })
-	b.Run("Infer", func(b *testing.B) { Infer(b, newEngine) })
-	b.Run("Conv", func(b *testing.B) { Conv(b, newEngine) })
-	b.Run("Dense", func(b *testing.B) { Dense(b, newEngine) })
-	b.Run("Memory", func(b *testing.B) { Memory(b, newEngine) })
-}
-
 // TrainStep times loading, forward, backward and update of preset networks, and
 // reports images/s and GFLOP/s (of the multiply-adds of all three passes, less
 // the input gradient of the first layer).

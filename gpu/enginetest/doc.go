@@ -4,7 +4,7 @@
 // central differences, and what is around the ops (layout at the border, memory,
 // errors, cancellation, allocations) with what net.Engine promises. Fuzz draws
 // geometries. TrainStep, Infer, Conv, Dense and Memory are benchmarks of whole steps
-// and of ops at AlexNet's sizes; Benchmark is all of them.
+// and of ops at AlexNet's sizes.
 //
 // A new op is a row of table in cases.go.
 package enginetest

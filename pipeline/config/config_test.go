@@ -485,10 +485,6 @@ func TestNew(t *testing.T) {
 	if _, err := tools.New("saw"); err == nil || !strings.Contains(err.Error(), `missing field "teeth"`) {
 		t.Errorf("got %v", err)
 	}
-	e, _ := tools.Lookup("hammer")
-	if v, err := e.Default(); err != nil || v.options != (hammerOptions{1}) {
-		t.Errorf("got %+v, %v", v, err)
-	}
 	if _, err := tools.New("chisel"); err == nil {
 		t.Error("no error")
 	}
@@ -522,10 +518,7 @@ func TestFieldPaths(t *testing.T) {
 		{Fieldf("outer.steel", "is bad"), "f:1:1: outer.steel is bad"},
 		{Fieldf("tools.1.hammer.weight", "is bad"), "f:6:15: tools.1.hammer.weight is bad"},
 		{Fieldf("tools.2.hammer", "is bad"), "f:4:3: tools.2.hammer is bad"},
-		{In("inner", Fieldf("price", "is bad")), "f:2:10: inner.price is bad"},
-		{In("inner", errors.Join(Fieldf("price", "is bad"), errors.New("no"))), "f:2:3: inner is wrong: no\nf:2:10: inner.price is bad"},
-		{In("inner", Errors{{File: "g", Line: 1, Column: 2, Msg: "m"}}), "g:1:2: m"},
-		{fmt.Errorf("so: %w", In("inner", Fieldf("price", "is bad"))), "f:2:10: so: inner.price is bad"},
+		{fmt.Errorf("so: %w", Fieldf("inner.price", "is bad")), "f:2:10: so: inner.price is bad"},
 	} {
 		doc, err := Parse("f", []byte(text))
 		if err != nil {
@@ -536,9 +529,6 @@ func TestFieldPaths(t *testing.T) {
 		if got := d.Err().Error(); got != c.want {
 			t.Errorf("%v: got %q, want %q", c.err, got, c.want)
 		}
-	}
-	if In("inner", nil) != nil {
-		t.Error("In makes an error of nil")
 	}
 	if err := error(Fieldf("a", "of %w", os.ErrNotExist)); !errors.Is(err, os.ErrNotExist) {
 		t.Error("Fieldf does not wrap")

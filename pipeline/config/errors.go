@@ -87,27 +87,6 @@ func Fieldf(field, format string, args ...any) error {
 	return &fieldError{field, fmt.Errorf(format, args...)}
 }
 
-// In says that the fields which err names (Fieldf) are inside another field, or
-// inside an item of a list ("layers.3.conv"): a build function wraps with it what
-// a part of its options finds wrong with itself. In(field, nil) is nil.
-func In(field string, err error) error {
-	switch e := err.(type) {
-	case nil:
-		return nil
-	case *Error, Errors:
-		return err // they know their place
-	case *fieldError:
-		return &fieldError{field + "." + e.field, e.err}
-	case interface{ Unwrap() []error }:
-		var errs []error
-		for _, err := range e.Unwrap() {
-			errs = append(errs, In(field, err))
-		}
-		return errors.Join(errs...)
-	}
-	return &fieldError{field, fmt.Errorf("is wrong: %w", err)}
-}
-
 // report adds err, which belongs to the thing called name at n whose options
 // are in fields (nil if it has none). Errors that know their place keep it.
 func (d *Decoder) report(n, fields *yaml.Node, name string, err error) {

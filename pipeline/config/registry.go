@@ -77,12 +77,6 @@ func (r *Registry[T]) Choice(name string) any {
 // Fields describes the options of an entry.
 func (e *Entry[T]) Fields() []Field { return FieldsOf(e.defaults) }
 
-// Default builds an entry from its defaults, required fields left as they are.
-func (e *Entry[T]) Default() (value T, err error) {
-	err = guard("building it", func() (err error) { value, err = e.build(e.defaults); return err })
-	return value, err
-}
-
 // Item is one entry of a YAML, decoded and built: `name` or `name: {options}`.
 type Item[T any] struct {
 	Name    string
