@@ -261,8 +261,9 @@ func TestTrainLeavesValidationOutOfItsThroughput(t *testing.T) {
 		t.Errorf("done %+v: 36 images in %g s of training, of which 0.9 s were validation", done, trained)
 	}
 	for _, m := range out.of("step") {
-		if m.InputWait > 0.9 {
-			t.Errorf("step %+v counts validation as waiting", m)
+		// In seconds, as a step of this network is so short that any delay is most of it.
+		if waited := m.InputWait * 12 / m.ImagesPerSecond; waited > 0.29 {
+			t.Errorf("step %+v counts validation as waiting: %g s", m, waited)
 		}
 	}
 }
