@@ -35,8 +35,8 @@ func (l ConvLayer) check() error {
 	switch {
 	case l.Groups > 0 && l.Out%l.Groups != 0:
 		errs = append(errs, config.Fieldf("groups", "must divide the %d output channels, is %d", l.Out, l.Groups))
-	case l.Padding >= l.Size && l.Size > 0:
-		errs = append(errs, config.Fieldf("padding", "must be less than the kernel's size %d, is %d", l.Size, l.Padding))
+	case l.Padding > l.Size && l.Size > 0: // windows of zeros alone give the bias: SqueezeNet 1.0 ends so
+		errs = append(errs, config.Fieldf("padding", "must be at most the kernel's size %d, is %d", l.Size, l.Padding))
 	}
 	return errors.Join(errs...)
 }

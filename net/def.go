@@ -2,6 +2,8 @@ package net
 
 import (
 	"errors"
+	"fmt"
+	"reflect"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -48,7 +50,8 @@ func Preset(name string) Def {
 	return Def{def{graph: item.Value, preset: &item}}
 }
 
-// Def is the Def of a graph that Go code makes. It has no YAML form.
+// Def is the Def of a graph that Go code makes. It has a YAML form if a YAML can
+// name all of its layers and it has no Fit.
 func (g Graph) Def() Def { return Def{def{graph: g}} }
 
 // Plan lays the network out for batches of n images of h x w pixels. classes is
@@ -214,9 +217,30 @@ func (d Def) MarshalYAML() (any, error) {
 	case d.layers != nil:
 		return list{Input: d.graph.Input, Layers: d.layers}, nil
 	case len(d.graph.Layers) > 0:
-		return nil, errors.New("a network made by Go code has no YAML form; register it as a preset")
+		return d.graph.list()
 	}
 	return nil, nil
+}
+
+// list is the graph as a YAML says it.
+func (g Graph) list() (list, error) {
+	form := list{Input: g.Input}
+	if g.Fit != nil {
+		return form, errors.New("a network made by Go code that fits its padding to the images has no YAML form; register it as a preset")
+	}
+	for _, v := range g.named() {
+		options := Layers.Choice(v.typ)
+		switch t := reflect.TypeOf(options); {
+		case t == reflect.TypeOf(v.layer):
+			options = v.layer
+		case t == nil || t.NumField() > 0:
+			return form, fmt.Errorf("layer %s of type %T has no YAML form; register the network as a preset", v.name, v.layer)
+		}
+		form.Layers = append(form.Layers, config.Item[Layer]{
+			Name: v.typ, Options: options, Common: &nodeOptions{Name: v.name, From: g.Layers[v.at].From}, Value: v.layer,
+		})
+	}
+	return form, nil
 }
 
 // ConfigType says what the YAML takes.

@@ -300,29 +300,61 @@ func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, err
 // tensor is missing, unknown, given twice or of another shape, the error lists
 // all of them and nothing is changed.
 func (n *Network) Load(tensors []NamedTensor) error {
-	type key struct{ name, role string }
-	want := map[key]*param{}
-	momentum := slices.ContainsFunc(tensors, func(t NamedTensor) bool { return t.Role == RoleMomentum })
-	for i := range n.params {
-		q := &n.params[i]
-		want[key{q.name, RoleWeight}] = q
-		if momentum && n.train {
-			want[key{q.name, RoleMomentum}] = q
+	want, err := match(n.params, n.plan.left, n.train, tensors)
+	if err != nil {
+		return err
+	}
+	for _, t := range tensors {
+		switch {
+		case n.plan.left[t.Name]:
+		case t.Role != RoleMomentum:
+			n.engine.Upload(want[tensorKey{t.Name, RoleWeight}].w, t.Data)
+		case n.train:
+			n.engine.Upload(want[tensorKey{t.Name, RoleMomentum}].v, t.Data)
 		}
 	}
-	given := map[key]bool{}
+	return n.engine.Sync()
+}
+
+// CheckWeights is the error that Load of a network of this plan, made for
+// inference, would give. It allocates nothing.
+func (p *NetPlan) CheckWeights(tensors []NamedTensor) error {
+	var params []param
+	for _, l := range p.Layers {
+		for _, s := range l.Plan.Params {
+			params = append(params, param{name: l.Name + "." + s.Name, spec: s})
+		}
+	}
+	_, err := match(params, p.left, false, tensors)
+	return err
+}
+
+type tensorKey struct{ name, role string }
+
+// match finds the parameter of every tensor. left are those of layers that this
+// part of the network leaves out.
+func match(params []param, left map[string]bool, train bool, tensors []NamedTensor) (map[tensorKey]*param, error) {
+	want := map[tensorKey]*param{}
+	momentum := slices.ContainsFunc(tensors, func(t NamedTensor) bool { return t.Role == RoleMomentum })
+	for i := range params {
+		q := &params[i]
+		want[tensorKey{q.name, RoleWeight}] = q
+		if momentum && train {
+			want[tensorKey{q.name, RoleMomentum}] = q
+		}
+	}
+	given := map[tensorKey]bool{}
 	var errs []error
 	for _, t := range tensors {
-		k := key{t.Name, t.Role}
+		k := tensorKey{t.Name, t.Role}
 		if k.role == "" {
 			k.role = RoleWeight
 		}
 		q, ok := want[k]
 		switch {
-		case !ok && k.role == RoleMomentum && !n.train:
+		case !ok && k.role == RoleMomentum && !train:
 			// Inference has no use for it.
-		case !ok && n.plan.left[t.Name]:
-			// Of a layer that this part of the network leaves out.
+		case !ok && left[t.Name]:
 		case !ok:
 			errs = append(errs, fmt.Errorf("unknown tensor %q (%s)", t.Name, k.role))
 		case given[k]:
@@ -333,9 +365,9 @@ func (n *Network) Load(tensors []NamedTensor) error {
 		given[k] = true
 	}
 	var missing []string
-	for _, q := range n.params {
+	for _, q := range params {
 		for _, role := range []string{RoleWeight, RoleMomentum} {
-			if k := (key{q.name, role}); want[k] != nil && !given[k] {
+			if k := (tensorKey{q.name, role}); want[k] != nil && !given[k] {
 				missing = append(missing, fmt.Sprintf("%q (%s)", q.name, role))
 			}
 		}
@@ -343,17 +375,5 @@ func (n *Network) Load(tensors []NamedTensor) error {
 	if len(missing) > 0 {
 		errs = append(errs, fmt.Errorf("missing: %s", strings.Join(missing, ", ")))
 	}
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	for _, t := range tensors {
-		switch {
-		case n.plan.left[t.Name]:
-		case t.Role != RoleMomentum:
-			n.engine.Upload(want[key{t.Name, RoleWeight}].w, t.Data)
-		case n.train:
-			n.engine.Upload(want[key{t.Name, RoleMomentum}].v, t.Data)
-		}
-	}
-	return n.engine.Sync()
+	return want, errors.Join(errs...)
 }
