@@ -1,6 +1,11 @@
 package augment
 
-import "math"
+import (
+	"fmt"
+	"math"
+
+	"gonum.org/v1/gonum/mat"
+)
 
 // PCA is the principal components of the RGB values of a set of pictures: the
 // eigenvalues of their 3 x 3 covariance on pixels scaled to 0..1, and the
@@ -52,4 +57,38 @@ func (p PCA) shift(alpha, scale [3]float64) [3]float32 {
 		out[c] = float32(255 * sum)
 	}
 	return out
+}
+
+// NewPCA gives the principal components of pixels with that covariance of R, G
+// and B (on 0..1), the greatest first. A vector has length 1, and its greatest element is
+// positive. The numbers are rounded to float32, so that they survive a file of such.
+func NewPCA(covariance [3][3]float64) (PCA, error) {
+	symmetric := mat.NewSymDense(3, nil)
+	for i, row := range covariance {
+		for j, v := range row[i:] {
+			symmetric.SetSym(i, i+j, v)
+		}
+	}
+	var eigen mat.EigenSym
+	if !eigen.Factorize(symmetric, true) {
+		return PCA{}, fmt.Errorf("the covariance %v has no eigenvectors", covariance)
+	}
+	var vectors mat.Dense
+	eigen.VectorsTo(&vectors)
+	values := eigen.Values(nil) // the least first
+	var p PCA
+	for i := range 3 {
+		from := 2 - i
+		p.Values[i] = float64(float32(max(values[from], 0))) // rounding can leave it below
+		sign, greatest := 1., 0.
+		for c := range 3 {
+			if v := vectors.At(c, from); math.Abs(v) > greatest {
+				sign, greatest = math.Copysign(1, v), math.Abs(v)
+			}
+		}
+		for c := range 3 {
+			p.Vectors[c][i] = float64(float32(sign * vectors.At(c, from)))
+		}
+	}
+	return p, nil
 }

@@ -119,3 +119,49 @@ func TestMirror(t *testing.T) {
 		}
 	}
 }
+
+func TestNewPCA(t *testing.T) {
+	// ImageNet's covariance, made of its components, gives them again.
+	want := ImageNet()
+	var covariance [3][3]float64
+	for a := range 3 {
+		for b := range 3 {
+			for i, v := range want.Values {
+				covariance[a][b] += v * want.Vectors[a][i] * want.Vectors[b][i]
+			}
+		}
+	}
+	got, err := NewPCA(covariance)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 3 {
+		if math.Abs(got.Values[i]-want.Values[i]) > 1e-4 {
+			t.Errorf("value %d is %g, want %g", i, got.Values[i], want.Values[i])
+		}
+		sign, greatest, length := 1., 0., 0.
+		for c := range 3 {
+			length += got.Vectors[c][i] * got.Vectors[c][i]
+			greatest = max(greatest, got.Vectors[c][i])
+			if math.Abs(want.Vectors[c][i]) > 0.5 {
+				sign = math.Copysign(1, want.Vectors[c][i]*got.Vectors[c][i])
+			}
+		}
+		for c := range 3 {
+			if d := sign*got.Vectors[c][i] - want.Vectors[c][i]; math.Abs(d) > 2e-3 {
+				t.Errorf("vector %d, channel %d: %g, want %g", i, c, got.Vectors[c][i], want.Vectors[c][i])
+			}
+			if math.Abs(got.Vectors[c][i]) > greatest {
+				t.Errorf("the greatest element of vector %d is negative: %v", i, got.Vectors)
+			}
+		}
+		if math.Abs(length-1) > 1e-6 {
+			t.Errorf("vector %d has the length %g", i, math.Sqrt(length))
+		}
+	}
+
+	// Pixels of one colour vary in nothing.
+	if got, err = NewPCA([3][3]float64{}); err != nil || got.Values != [3]float64{} {
+		t.Errorf("no covariance gives %v, %v", got, err)
+	}
+}
