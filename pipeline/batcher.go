@@ -90,8 +90,11 @@ func (b *batcher) row(w *worker) error {
 		}
 		b.buf = buf
 	}
-	b.layout.put(b.buf.Buf(), len(b.names), &w.sample, w.pixels)
-	b.names = append(b.names, w.sample.Name)
+	// All views of a sample are in one batch: a batch holds a multiple of them.
+	for view := range w.sample.pictures {
+		b.layout.put(b.buf.Buf(), len(b.names), &w.sample, view)
+		b.names = append(b.names, w.sample.Name)
+	}
 	if len(b.names) == b.layout.rows {
 		return b.flush()
 	}
@@ -134,7 +137,7 @@ func (b *batcher) endEpoch() error {
 	case good == 0:
 		return fmt.Errorf("every sample of epoch %d was left out: %d failed, %d were skipped by a stage",
 			b.cursor.Epoch, b.cursor.Failed, b.cursor.Skipped-b.cursor.Failed)
-	case b.dropLast && good < b.layout.rows:
+	case b.dropLast && good*b.layout.frame.views() < b.layout.rows:
 		return fmt.Errorf("epoch %d has %d good samples, less than one batch of %d, and a short last batch is dropped: make batch.size smaller",
 			b.cursor.Epoch, good, b.layout.rows)
 	}

@@ -137,7 +137,11 @@ func (r *Report) String() string {
 	if r.DropLast {
 		last = "a short last one dropped"
 	}
-	row("batches", "%d images of %dx%d, %s, %s", r.BatchSize, r.Frame.W, r.Frame.H, order, last)
+	of := fmt.Sprintf("%d images", r.BatchSize)
+	if n := r.Frame.views(); n > 1 {
+		of = fmt.Sprintf("%d pictures, %d of each image,", r.BatchSize, n)
+	}
+	row("batches", "%s of %dx%d, %s, %s", of, r.Frame.W, r.Frame.H, order, last)
 	row("steps", "%d an epoch, %d epochs, %d in all", r.StepsPerEpoch, r.Epochs, r.StepsPerEpoch*r.Epochs)
 	_ = w.Flush() // a strings.Builder cannot fail
 

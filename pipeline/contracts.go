@@ -170,8 +170,11 @@ type (
 
 // Frame is what is known of every sample's size before a run. Zero means that
 // it differs from sample to sample. Canvas is the size that crop origins are
-// relative to. Shorter is the shorter side where only that is known.
-type Frame struct{ W, H, CanvasW, CanvasH, Shorter int }
+// relative to. Shorter is the shorter side where only that is known. Views is how
+// many pictures a sample becomes, of that size each; 0 is one.
+type Frame struct{ W, H, CanvasW, CanvasH, Shorter, Views int }
+
+func (f Frame) views() int { return max(1, f.Views) }
 
 // Plan is what a batch stage or a sink says of itself before a run.
 type Plan struct {
@@ -206,8 +209,8 @@ type Env struct {
 	Classes       []string // nil where the source does not know them
 	Frame         Frame    // size of every image in a batch
 	Samples       int      // Len of the source
-	BatchSize     int
-	Shuffle       bool // every epoch has an order of its own
+	BatchSize     int      // rows: Frame.Views of each sample
+	Shuffle       bool     // every epoch has an order of its own
 	DropLast      bool
 	StepsPerEpoch int // whole batches, plus the short one if it is kept
 	Epochs        int // set after all plans are known (0 during Plan)

@@ -11,6 +11,10 @@ import (
 // must come first.
 var ErrNoImage = errors.New("the sample has no picture yet: a stage like decode must come before")
 
+// ErrViews says that a sample is several pictures already (see Sample.SetViews), so
+// that there is no one picture to render or to change the geometry of.
+var ErrViews = errors.New("the image has become several pictures already: the stage that makes them, as ten_crop, must be the last of the samples")
+
 // Error is what went wrong, in which stage, with which sample. Print it with
 // %+v to see the stack of a panic.
 type Error struct {

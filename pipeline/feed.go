@@ -100,7 +100,6 @@ type worker struct {
 	task   stream.Task
 	sample Sample
 
-	pixels []byte // rendered, of the line's frame
 	err    error
 	stage  string // where err came from
 	sha256 string // of the bytes, if err
@@ -109,7 +108,7 @@ type worker struct {
 // work reads the sample, sends it through the steps and renders it, all that can
 // be done beside other samples, so that the batcher only copies.
 func (w *worker) work(ctx context.Context) {
-	w.pixels, w.sha256 = nil, ""
+	w.sha256 = ""
 	key := w.sample.Key
 	w.err = w.steps(ctx)
 	w.sample.Key = key // the order's, whatever a stage did to it
@@ -149,15 +148,19 @@ func (w *worker) steps(ctx context.Context) (err error) {
 	}
 	// Geometry is lazy, so what the last stages asked for may fail only here.
 	stage = "render"
-	rgb, err := s.Pixels()
+	pictures, err := s.render()
 	if err != nil {
 		return err
 	}
-	if rgb.W != l.Frame.W || rgb.H != l.Frame.H {
-		stage = "batch"
-		return fmt.Errorf("the picture is %dx%d after the last stage, and those of a batch are %dx%d: end the samples with a crop to one size",
-			rgb.W, rgb.H, l.Frame.W, l.Frame.H)
+	stage = "batch"
+	if len(pictures) != l.Frame.views() {
+		return fmt.Errorf("the image has become %d pictures after the last stage, and in a batch there are %d of each", len(pictures), l.Frame.views())
 	}
-	w.pixels = rgb.Pix[:rgb.W*rgb.H*3]
+	for _, p := range pictures {
+		if p.rgb.W != l.Frame.W || p.rgb.H != l.Frame.H {
+			return fmt.Errorf("the picture is %dx%d after the last stage, and those of a batch are %dx%d: end the samples with a crop to one size",
+				p.rgb.W, p.rgb.H, l.Frame.W, l.Frame.H)
+		}
+	}
 	return nil
 }

@@ -42,12 +42,12 @@ func newLayout(f Frame, rows int, classes []string) *layout {
 	return l
 }
 
-// put writes a rendered sample to row i.
-func (l *layout) put(buf []byte, i int, s *Sample, pixels []byte) {
-	copy(buf[l.image+i*l.pixels:][:l.pixels], pixels)
-	g := s.geometry()
+// put writes a sample's picture, the view-th of them, to row i.
+func (l *layout) put(buf []byte, i int, s *Sample, view int) {
+	g := s.pictures[view]
+	copy(buf[l.image+i*l.pixels:][:l.pixels], g.rgb.Pix)
 	ne := binary.NativeEndian
-	ne.PutUint32(buf[l.view+i*4:], 0)
+	ne.PutUint32(buf[l.view+i*4:], uint32(view))
 	for c, v := range s.Shift {
 		ne.PutUint32(buf[l.shift+i*12+c*4:], math.Float32bits(v))
 	}

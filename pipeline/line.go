@@ -14,7 +14,7 @@ type Line struct {
 	Steps      []Step
 	Frame      Frame // size of every image that reaches the batcher
 
-	BatchSize int
+	BatchSize int  // rows, a multiple of Frame.Views
 	DropLast  bool // drop a short last batch of an epoch, or keep it
 	Shuffle   bool // permute every epoch by the seed, or keep the source's order
 	Start     Cursor
@@ -94,6 +94,7 @@ func (l *Line) check() error {
 	wrong(n < 1, "%s: the source has no samples", l.SourceName)
 	wrong(l.Frame.W < 1 || l.Frame.H < 1, "pictures of %dx%d cannot be batched: end the samples with a crop to one size", l.Frame.W, l.Frame.H)
 	wrong(l.BatchSize < 1, "the batch size is %d, want at least 1", l.BatchSize)
+	wrong(l.BatchSize%l.Frame.views() != 0, "the batch size is %d, want a multiple of %d, the views of an image", l.BatchSize, l.Frame.views())
 	wrong(l.Workers < 1, "%d workers, want at least 1", l.Workers)
 	c := l.Start
 	wrong(c.Epoch < 0 || c.Pos < 0 || c.Pos > n || c.Skipped < 0 || c.Skipped > c.Pos || c.Failed < 0 || c.Failed > c.Skipped || l.StartStep < 0 || l.StopAfter < 0,

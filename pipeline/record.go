@@ -43,10 +43,13 @@ func imageSchema(f Frame, classes []string) *arrow.Schema {
 	if err != nil {
 		panic(err) // integers and constants always marshal
 	}
-	if f.CanvasW == 0 { // nothing was cropped: the canvas is the image
+	if f.CanvasW == 0 && f.views() == 1 { // nothing was cropped: the canvas is the image
 		f.CanvasW, f.CanvasH = f.W, f.H
 	}
-	names, values := []string{"canvas"}, []string{fmt.Sprintf("%dx%d", f.CanvasW, f.CanvasH)}
+	var names, values []string
+	if f.CanvasW > 0 { // else it differs from image to image
+		names, values = []string{"canvas"}, []string{fmt.Sprintf("%dx%d", f.CanvasW, f.CanvasH)}
+	}
 	if classes != nil {
 		list, err := json.Marshal(classes)
 		if err != nil {

@@ -32,11 +32,12 @@ func imageRecord(t *testing.T, n int) (arrow.Record, Images) {
 			s.SetView(s.View().Mirror())
 		}
 		s.Label, s.Shift = int32(i-1), [3]float32{float32(i), -0.5, 1e-3}
-		rgb, err := s.Pixels()
+		rendered, err := s.render()
 		if err != nil {
 			t.Fatal(err)
 		}
-		l.put(buf.Buf(), i, s, rgb.Pix)
+		rgb := rendered[0].rgb
+		l.put(buf.Buf(), i, s, 0)
 		names[i] = fmt.Sprintf("ß%d.jpg", i)
 		want.Pixels = append(want.Pixels, rgb.Pix[:36]...)
 		want.Shift = append(want.Shift, s.Shift[:]...)

@@ -33,11 +33,15 @@ type sampleState struct {
 	seeded      bool // chacha stands for this sample and this stage
 
 	img      image.Image
-	view     augment.View // pending, of img
-	done     geometry     // rendered into img already
+	view     augment.View   // pending, of img
+	views    []augment.View // instead of view, if the sample is several pictures
+	mixed    bool           // views, and then another geometry
+	done     geometry       // rendered into img already
 	renderer augment.Renderer
 	// Two buffers, because rendering an image that is in one needs another.
 	rendered [2]augment.RGB
+	several  []augment.RGB // a buffer for each of views
+	pictures []rendering
 	scratch  []scratch
 }
 
@@ -79,6 +83,7 @@ func NewSample(seed uint64, stage string, key Key) *Sample {
 func (s *Sample) reset(key Key) {
 	s.Key, s.Name, s.Label, s.Bytes, s.Shift = key, "", -1, s.Bytes[:0], [3]float32{}
 	s.img, s.view, s.done = nil, augment.View{}, geometry{}
+	s.views, s.mixed = s.views[:0], false
 }
 
 // enter hands the sample to the stage with that label.
@@ -104,6 +109,7 @@ func (s *Sample) Rand() *rand.Rand {
 func (s *Sample) SetImage(img image.Image) {
 	size := img.Bounds().Size()
 	s.img, s.view, s.done = img, augment.NewView(size.X, size.Y, 1), geometry{}
+	s.views, s.mixed = s.views[:0], false
 }
 
 // Image is the decoded picture that the View is of, nil before decode.
@@ -113,10 +119,23 @@ func (s *Sample) Image() image.Image { return s.img }
 func (s *Sample) View() augment.View { return s.view }
 
 // SetView replaces the pending geometry. Before there is an image it does
-// nothing, and Pixels returns ErrNoImage.
+// nothing, and Pixels returns ErrNoImage. After SetViews it is a mistake, of which
+// the error is that of the sample.
 func (s *Sample) SetView(v augment.View) {
 	if s.img != nil {
-		s.view = v
+		s.view, s.mixed = v, len(s.views) > 0
+	}
+}
+
+// SetViews makes several pictures of the sample, each a window of the image of its
+// own, all of one size: each has a row of its own in the batch, in their order,
+// with the sample's index, name, label and shift. No geometry may follow, and
+// Pixels is ErrViews from here on. A stage that does it has Frame, and says how
+// many there are in Frame.Views. Before there is an image it does nothing.
+func (s *Sample) SetViews(views ...augment.View) {
+	if s.img != nil {
+		s.mixed = len(s.views) > 0
+		s.views = append(s.views[:0], views...)
 	}
 }
 
@@ -125,8 +144,11 @@ func (s *Sample) SetView(v augment.View) {
 // caller may change the pixels. They are the engine's memory: valid until the
 // sample leaves the stage.
 func (s *Sample) Pixels() (*augment.RGB, error) {
-	if s.img == nil {
+	switch {
+	case s.img == nil:
 		return nil, ErrNoImage
+	case len(s.views) > 0:
+		return nil, ErrViews
 	}
 	pixels, _ := s.img.(*augment.RGB)
 	mine := pixels == &s.rendered[0] || pixels == &s.rendered[1]
@@ -148,8 +170,36 @@ func (s *Sample) Pixels() (*augment.RGB, error) {
 	return pixels, nil
 }
 
-// geometry is that of the rendered picture and the pending View together.
-func (s *Sample) geometry() geometry { return s.done.then(s.view) }
+// rendering is a row of the batch: pixels and where they come from.
+type rendering struct {
+	rgb *augment.RGB
+	geometry
+}
+
+// render gives the pictures that the sample has become, valid as those of Pixels.
+func (s *Sample) render() ([]rendering, error) {
+	s.pictures = s.pictures[:0]
+	if len(s.views) == 0 {
+		rgb, err := s.Pixels()
+		if err == nil {
+			s.pictures = append(s.pictures, rendering{rgb, s.done})
+		}
+		return s.pictures, err
+	}
+	if s.mixed {
+		return nil, ErrViews
+	}
+	for len(s.several) < len(s.views) {
+		s.several = append(s.several, augment.RGB{})
+	}
+	for i, v := range s.views {
+		if err := s.renderer.Render(&s.several[i], s.img, v); err != nil {
+			return nil, err
+		}
+		s.pictures = append(s.pictures, rendering{&s.several[i], s.done.then(v)})
+	}
+	return s.pictures, nil
+}
 
 // untouched reports whether rendering v would be a copy.
 func untouched(v augment.View) bool {

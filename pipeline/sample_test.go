@@ -131,8 +131,8 @@ func TestRenderingEarlyChangesNothing(t *testing.T) {
 		if a.W != b.W || a.H != b.H || !bytes.Equal(a.Pix, b.Pix) {
 			t.Fatalf("round %d: other pixels", round)
 		}
-		if lazy.geometry() != eager.geometry() {
-			t.Fatalf("round %d: geometry %+v, want %+v", round, eager.geometry(), lazy.geometry())
+		if lazy.done != eager.done {
+			t.Fatalf("round %d: geometry %+v, want %+v", round, eager.done, lazy.done)
 		}
 	}
 }
@@ -144,7 +144,7 @@ func TestScalingAfterRenderingBeginsANewCanvas(t *testing.T) {
 	if _, err := s.Pixels(); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.geometry().origin; got != image.Pt(3, 4) {
+	if got := s.done.origin; got != image.Pt(3, 4) {
 		t.Errorf("origin after the crops is %v, want (3,4)", got)
 	}
 	if !s.View().CanScale() {
@@ -154,7 +154,7 @@ func TestScalingAfterRenderingBeginsANewCanvas(t *testing.T) {
 	if _, err := s.Pixels(); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.geometry().origin; got != image.Pt(2, 1) {
+	if got := s.done.origin; got != image.Pt(2, 1) {
 		t.Errorf("origin after scaling is %v, want (2,1)", got)
 	}
 }

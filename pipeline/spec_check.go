@@ -97,6 +97,7 @@ func (c *checker) check() {
 
 	samples, counted := c.count(c.Source)
 	frame, framed := c.frame(c.Samples, "samples")
+	sized = sized && (!framed || c.wholeSamples("batch.size", c.Batch.Size, frame))
 	c.env = Env{
 		Name: c.Name, Seed: c.Seed, RunDir: filepath.Join(c.Run.Dir, c.Name),
 		Frame: frame, Samples: samples, BatchSize: c.Batch.Size,
@@ -197,6 +198,10 @@ func (c *checker) frame(items []sampleItem, path string) (f Frame, ok bool) {
 		if p.value == nil {
 			return f, false
 		}
+		if f.views() > 1 {
+			p.report(c.d, fmt.Errorf("it comes after a stage that makes %d pictures of an image, which must be the last of the samples", f.Views))
+			return f, false
+		}
 		if framer, is := p.value.(Framer); is {
 			if !c.ask(p, func() (err error) { f, err = framer.Frame(f); return err }) {
 				return f, false
@@ -215,6 +220,17 @@ func (c *checker) frame(items []sampleItem, path string) (f Frame, ok bool) {
 	return f, false
 }
 
+// wholeSamples holds a batch to all views of its samples.
+func (c *checker) wholeSamples(path string, size int, f Frame) bool {
+	n := f.views()
+	if size%n == 0 {
+		return true
+	}
+	less := max(size/n, 1) * n
+	c.errorf(path, "a batch of %d does not hold %d pictures of each image; make it a multiple of %d, as %d or %d", size, n, n, less, less+n)
+	return false
+}
+
 // validate checks the validation line against the training line and builds it.
 func (c *checker) validate(counted, framed bool) {
 	v := c.Validate
@@ -226,7 +242,11 @@ func (c *checker) validate(counted, framed bool) {
 	if counted && vcounted {
 		c.mapClasses(v.Source)
 	}
-	c.env.ValidationSamples, c.env.ValidationBatch = n, v.Batch.Size.or(c.Batch.Size)
+	c.env.ValidationSamples = n
+	c.env.ValidationBatch = v.Batch.Size.or(max(c.Batch.Size-c.Batch.Size%f.views(), f.views()))
+	if vframed {
+		c.wholeSamples("validate.batch.size", c.env.ValidationBatch, f)
+	}
 	c.validation = &Line{
 		Seed: c.Seed, Source: v.Source.Value, SourceName: v.Source.Name, Steps: steps(v.Samples), Frame: f,
 		BatchSize: c.env.ValidationBatch, Workers: c.env.Workers, OnError: c.Run.OnError.Policy, Epochs: 1,
@@ -272,8 +292,9 @@ func (c *checker) plan() {
 	for {
 		c.env.Shuffle = c.Batch.Shuffle.or(auto)
 		c.env.DropLast = c.Batch.Last.drop(auto)
-		c.env.StepsPerEpoch = c.env.Samples / c.env.BatchSize
-		if !c.env.DropLast && c.env.Samples%c.env.BatchSize != 0 {
+		rows := c.env.Samples * c.env.Frame.views()
+		c.env.StepsPerEpoch = rows / c.env.BatchSize
+		if !c.env.DropLast && rows%c.env.BatchSize != 0 {
 			c.env.StepsPerEpoch++
 		}
 		if !c.planRound() {
@@ -284,7 +305,7 @@ func (c *checker) plan() {
 			break
 		}
 	}
-	if c.env.DropLast && c.env.Samples < c.env.BatchSize {
+	if c.env.DropLast && c.env.Samples*c.env.Frame.views() < c.env.BatchSize {
 		c.errorf("batch.size", "a batch of %d is larger than the dataset of %d images, and a short batch is dropped (last: %s); make it smaller",
 			c.env.BatchSize, c.env.Samples, c.Batch.Last)
 	}
