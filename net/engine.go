@@ -37,7 +37,7 @@ type Engine interface {
 }
 
 // Ops is the closed set of operations that an engine computes. Every output is
-// overwritten, never added to. A nil dx means that it is not wanted. Gradients
+// overwritten, never added to (but see CopyChannels). A nil dx means that it is not wanted. Gradients
 // are of the mean loss of the batch: the 1/N is in SoftmaxLossGrad.
 type Ops interface {
 	// Conv is y = act(x * w + b), cross-correlation with zero padding; w is
@@ -56,6 +56,11 @@ type Ops interface {
 	MaxPool(y, arg, x *Tensor, g Pool)
 	// MaxPoolGrad adds each dy to the place that arg names.
 	MaxPoolGrad(dx, dy, arg *Tensor, g Pool)
+	// AvgPool is the mean of each window, see Pool.
+	AvgPool(y, x *Tensor, g Pool)
+	// AvgPoolGrad adds to each place of dx its share of the dy of every window that
+	// holds it. It may change dy.
+	AvgPoolGrad(dx, dy *Tensor, g Pool)
 	// LRN is local response normalisation across channels, see LRN. Its backward
 	// pass makes the denominators anew from x: they are as large as an activation,
 	// and take about a hundredth of a training step of alexnet to compute.
@@ -67,6 +72,9 @@ type Ops interface {
 	Dropout(y, x *Tensor, keep float32, key RandomKey)
 	// Copy is y = x.
 	Copy(y, x *Tensor)
+	// CopyChannels is y's channels to..to+n-1 = x's channels from..from+n-1, for
+	// maps alike in all but their channels. The other channels of y stay.
+	CopyChannels(y, x *Tensor, to, from, n int)
 	// Add is y = a + b. y may be a or b.
 	Add(y, a, b *Tensor)
 	// SoftmaxLoss gives prob = softmax(x) over channels, and a row (1 x N each)
@@ -133,9 +141,11 @@ type Conv struct {
 
 // Pool is the geometry of a pooling. Ceil keeps a last window that reaches over
 // the border (it must begin inside the image or the padding before it).
+// CountPad, of means alone: a mean counts the window's places in the padding (but
+// not what reaches over that, too); without it, those in the image alone.
 type Pool struct {
 	Size, Stride, Pad int
-	Ceil              bool
+	Ceil, CountPad    bool
 }
 
 // LRN is local response normalisation (paper section 3.3):

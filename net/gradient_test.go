@@ -86,6 +86,20 @@ var gradientNets = map[string][]net.Node{
 		{Layer: conv(4, 3, nil)}, {Layer: net.LRNLayer{Size: 5, K: 2, Alpha: 0.1, Beta: 0.5, Groups: 1}},
 		{Layer: net.NewDense(0)}, {Layer: net.SoftmaxLayer{}},
 	},
+	"avg_pool": {
+		{Layer: conv(3, 3, nil)}, {Layer: net.AvgPoolLayer{Size: 3, Stride: 2, Padding: 1, CountPadding: true}},
+		{Layer: conv(4, 1, nil)}, {Layer: net.AvgPoolLayer{Size: 2, Stride: 2, Padding: 1, Ceil: true}},
+		{Layer: conv(5, 1, func(l *net.ConvLayer) { l.Activation = net.Tanh })}, {Layer: net.AvgPoolLayer{Global: true}},
+		{Layer: net.NewDense(0)}, {Layer: net.SoftmaxLayer{}},
+	},
+	// The batch is among what is joined, and one layer twice.
+	"concat": {
+		{Name: "a", Layer: conv(4, 3, func(l *net.ConvLayer) { l.Padding = 1 })},
+		{Name: "b", Layer: conv(3, 1, func(l *net.ConvLayer) { l.Activation = net.Tanh })},
+		{Name: "joined", From: []string{"a", "input", "b", "a"}, Layer: net.ConcatLayer{}},
+		{Layer: conv(4, 3, nil)},
+		{Layer: net.NewDense(0)}, {Layer: net.SoftmaxLayer{}},
+	},
 	"dropout": {
 		{Layer: dense(9, net.ReLU)}, {Layer: net.DropoutLayer{Rate: 0.4}},
 		{Layer: dense(8, net.Tanh)}, {Layer: net.DropoutLayer{Rate: 0.5}},

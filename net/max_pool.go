@@ -20,18 +20,29 @@ type MaxPoolLayer struct {
 }
 
 func (l MaxPoolLayer) check() error {
-	errs := []error{atLeast("size", l.Size, 1), atLeast("stride", l.Stride, 1), atLeast("padding", l.Padding, 0)}
-	if l.Size > 256 {
-		errs = append(errs, config.Fieldf("size", "must be at most 256, is %d", l.Size))
-	}
-	if l.Padding >= l.Size && l.Size > 0 {
-		errs = append(errs, config.Fieldf("padding", "must be less than the window's size %d, is %d", l.Size, l.Padding))
-	}
-	return errors.Join(errs...)
+	return l.geometry().check(256)
 }
 
 func (l MaxPoolLayer) geometry() Pool {
 	return Pool{Size: l.Size, Stride: l.Stride, Pad: l.Padding, Ceil: l.Ceil}
+}
+
+// farthest bounds strides and windows, so that no place of one overflows.
+const farthest = 1 << 20
+
+// check holds a pooling to windows of at most widest.
+func (g Pool) check(widest int) error {
+	errs := []error{atLeast("size", g.Size, 1), atLeast("stride", g.Stride, 1), atLeast("padding", g.Pad, 0)}
+	if g.Size > widest {
+		errs = append(errs, config.Fieldf("size", "must be at most %d, is %d", widest, g.Size))
+	}
+	if g.Stride > farthest {
+		errs = append(errs, config.Fieldf("stride", "must be at most %d, is %d", farthest, g.Stride))
+	}
+	if g.Pad >= g.Size && g.Size > 0 {
+		errs = append(errs, config.Fieldf("padding", "must be less than the window's size %d, is %d", g.Size, g.Pad))
+	}
+	return errors.Join(errs...)
 }
 
 // Out is the size that pooling makes of n pixels.
@@ -46,6 +57,14 @@ func (g Pool) Out(n int) int {
 	return out
 }
 
+// shape is what pooling makes of x.
+func (g Pool) shape(x Shape) (Shape, error) {
+	if min(x.H, x.W)+2*g.Pad < g.Size {
+		return Shape{}, config.Fieldf("size", "must fit into the input of %d x %d with padding %d, is %d", x.H, x.W, g.Pad, g.Size)
+	}
+	return Shape{x.N, x.C, g.Out(x.H), g.Out(x.W)}, nil
+}
+
 // Plan says what the pooling makes of one input.
 func (l MaxPoolLayer) Plan(in []Shape) (Plan, error) {
 	x, err := single(in)
@@ -55,11 +74,10 @@ func (l MaxPoolLayer) Plan(in []Shape) (Plan, error) {
 	if err := l.check(); err != nil {
 		return Plan{}, err
 	}
-	if min(x.H, x.W)+2*l.Padding < l.Size {
-		return Plan{}, config.Fieldf("size", "must fit into the input of %d x %d with padding %d, is %d", x.H, x.W, l.Padding, l.Size)
+	y, err := l.geometry().shape(x)
+	if err != nil {
+		return Plan{}, err
 	}
-	g := l.geometry()
-	y := Shape{x.N, x.C, g.Out(x.H), g.Out(x.W)}
 	return Plan{Out: y, Saved: []Spec{{Name: "arg", Shape: y, Kind: Index}}}, nil
 }
 

@@ -454,6 +454,19 @@ func testMisuse(t *testing.T, newEngine func() net.Engine) {
 		{"pool padding", []string{"MaxPool"}, func(e net.Engine, t []*net.Tensor) {
 			e.MaxPool(t[0], nil, t[0], net.Pool{Size: 3, Stride: 2, Pad: 3})
 		}},
+		{"mean pool", []string{"AvgPool", "apple"}, func(e net.Engine, t []*net.Tensor) {
+			e.AvgPool(t[0], t[0], net.Pool{Size: 3, Stride: 2})
+		}},
+		{"mean pool gradient", []string{"AvgPoolGrad", "pear"}, func(e net.Engine, t []*net.Tensor) {
+			e.AvgPoolGrad(t[0], t[1], net.Pool{Size: 1, Stride: 1})
+		}},
+		{"mean pool window", []string{"AvgPool"}, func(e net.Engine, t []*net.Tensor) {
+			e.AvgPool(t[0], t[0], net.Pool{Size: 0, Stride: 1})
+		}},
+		{"channels", []string{"CopyChannels", "pear", "apple"}, func(e net.Engine, t []*net.Tensor) { e.CopyChannels(t[0], t[1], 0, 0, 5) }},
+		{"channels from", []string{"CopyChannels", "pear"}, func(e net.Engine, t []*net.Tensor) { e.CopyChannels(t[0], t[1], 0, 4, 3) }},
+		{"no channels", []string{"CopyChannels", "pear"}, func(e net.Engine, t []*net.Tensor) { e.CopyChannels(t[0], t[1], 0, 0, 0) }},
+		{"channels kind", []string{"CopyChannels", "plum"}, func(e net.Engine, t []*net.Tensor) { e.CopyChannels(t[0], t[2], 0, 0, 1) }},
 		{"lrn", []string{"LRN", "pear"}, func(e net.Engine, t []*net.Tensor) { e.LRN(t[1], t[0], lrn) }},
 		{"lrn groups", []string{"LRN", "apple"}, func(e net.Engine, t []*net.Tensor) {
 			e.LRN(t[0], t[0], net.LRN{Size: 5, Groups: 3})
@@ -503,6 +516,8 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 		convCase(2, 3, 11, 11, 6, net.Conv{Size: 5, Stride: 2, Act: net.Tanh}),
 		denseCase(3, 6, 3, 3, 20, net.ReLU),
 		poolCase(2, 3, 9, 9, net.Pool{Size: 3, Stride: 2}),
+		avgPoolCase(2, 3, 9, 9, net.Pool{Size: 3, Stride: 2}),
+		concatCase(2, 3, 3, 4, 5),
 		lrnCase(2, 8, 3, 3, net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}),
 		dropoutCase(net.Shape{N: 2, C: 30, H: 1, W: 1}, 0.5, net.RandomKey{Seed: 1}),
 		addCase(net.Shape{N: 2, C: 3, H: 4, W: 4}),

@@ -174,6 +174,107 @@ func lowPoolCase() opCase {
 	return c
 }
 
+func avgPoolCase(n, c, h, w int, g net.Pool) opCase {
+	xs := net.Shape{N: n, C: c, H: h, W: w}
+	ys := net.Shape{N: n, C: c, H: poolSize(h, g), W: poolSize(w, g)}
+	return opCase{
+		name: fmt.Sprintf("AvgPool/%v/size%d,stride%d,pad%d,ceil=%v,countpad=%v", xs, g.Size, g.Stride, g.Pad, g.Ceil, g.CountPad),
+		x:    xs, y: ys,
+		forward:  func(e net.Engine, t tensors) { e.AvgPool(t.y, t.x, g) },
+		backward: func(e net.Engine, t tensors) { e.AvgPoolGrad(t.dx, t.dy, g) },
+		truth: func(x []float64, _ [][]float64) []float64 {
+			from, divisors := avgPoolTruth(xs, ys, g)
+			y := make([]float64, len(from))
+			for o := range y {
+				for _, i := range from[o] {
+					y[o] += x[i] / divisors[o]
+				}
+			}
+			return y
+		},
+		gradTruth: func(x []float64, _ [][]float64, _, dy []float64) ([]float64, [][]float64) {
+			dx := make([]float64, len(x))
+			from, divisors := avgPoolTruth(xs, ys, g)
+			for o := range dy {
+				for _, i := range from[o] {
+					dx[i] += dy[o] / divisors[o]
+				}
+			}
+			return dx, nil
+		},
+		tolerance: 5e-7, gradTolerance: 3e-7,
+		smooth: true,
+	}
+}
+
+// concatCase joins as many inputs as there are channel counts, x the first.
+func concatCase(n, h, w int, channels ...int) opCase {
+	shape := func(c int) net.Shape { return net.Shape{N: n, C: c, H: h, W: w} }
+	var params []net.Spec
+	total := channels[0]
+	for i, c := range channels[1:] {
+		s := mapSpec(fmt.Sprint("x", i+1), n, c, h, w, i%2)
+		params = append(params, s)
+		total += c
+	}
+	ys := shape(total)
+	// parts calls f with the first channel of each part, its number and its size.
+	parts := func(f func(at, part, c int)) {
+		at := 0
+		for part, c := range channels {
+			f(at, part, c)
+			at += c
+		}
+	}
+	return opCase{
+		name: fmt.Sprintf("CopyChannels/%v of %v", ys, channels),
+		x:    shape(channels[0]), y: ys, halo: 1,
+		params: params,
+		forward: func(e net.Engine, t tensors) {
+			parts(func(at, part, c int) {
+				x := t.x
+				if part > 0 {
+					x = t.w[part-1]
+				}
+				e.CopyChannels(t.y, x, at, 0, c)
+			})
+		},
+		backward: func(e net.Engine, t tensors) {
+			parts(func(at, part, c int) {
+				dx := t.dx
+				if part > 0 {
+					dx = t.dw[part-1]
+				}
+				e.CopyChannels(dx, t.dy, 0, at, c)
+			})
+		},
+		truth: func(x []float64, p [][]float64) []float64 {
+			var y []float64
+			for image := range n {
+				for part, c := range channels {
+					from := x
+					if part > 0 {
+						from = p[part-1]
+					}
+					y = append(y, from[image*c*h*w:][:c*h*w]...)
+				}
+			}
+			return y
+		},
+		gradTruth: func(_ []float64, _ [][]float64, _, dy []float64) ([]float64, [][]float64) {
+			d := make([][]float64, len(channels))
+			for len(dy) > 0 {
+				for part, c := range channels {
+					d[part] = append(d[part], dy[:c*h*w]...)
+					dy = dy[c*h*w:]
+				}
+			}
+			return d[0], d[1:]
+		},
+		smooth: true,
+	}
+}
+
 func lrnCase(n, c, h, w int, g net.LRN) opCase {
 	xs := net.Shape{N: n, C: c, H: h, W: w}
 	return opCase{
@@ -300,6 +401,16 @@ func table() []opCase {
 		poolCase(1, 2, 9, 9, net.Pool{Size: 9, Stride: 1}),
 		poolCase(1, 1, 4, 4, net.Pool{Size: 3, Stride: 1, Pad: 2}),
 		nanPoolCase(), lowPoolCase(),
+		avgPoolCase(2, 5, 13, 13, net.Pool{Size: 3, Stride: 2, CountPad: true}),
+		avgPoolCase(2, 3, 5, 5, net.Pool{Size: 3, Stride: 2, Pad: 1, Ceil: true, CountPad: true}),
+		avgPoolCase(2, 3, 5, 6, net.Pool{Size: 3, Stride: 2, Pad: 1, Ceil: true}),
+		avgPoolCase(1, 17, 6, 7, net.Pool{Size: 4, Stride: 3, Pad: 2, Ceil: true, CountPad: true}), // over the padding, too
+		avgPoolCase(2, 3, 5, 4, net.Pool{Size: 2, Stride: 3, Ceil: true}),                          // pixels that no window sees
+		avgPoolCase(1, 1, 4, 4, net.Pool{Size: 3, Stride: 1, Pad: 2}),
+		avgPoolCase(2, 40, 7, 7, net.Pool{Size: 7, Stride: 7, Ceil: true}), // global
+		avgPoolCase(3, 9, 4, 9, net.Pool{Size: 9, Stride: 9, Ceil: true}),
+		avgPoolCase(1, 2, 300, 1, net.Pool{Size: 300, Stride: 300, Ceil: true}), // more than places of max pooling
+		concatCase(2, 3, 4, 5, 3), concatCase(1, 1, 1, 1, 1), concatCase(3, 2, 3, 16, 64, 1, 7),
 		lrnCase(2, 12, 3, 4, net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}),
 		lrnCase(1, 12, 3, 4, net.LRN{Size: 5, K: 1, Alpha: 0.5, Beta: 0.75, Groups: 2}),
 		lrnCase(1, 8, 2, 2, net.LRN{Size: 4, K: 1, Alpha: 0.5, Beta: 0.75}), // even
@@ -325,7 +436,7 @@ func randomCase(r *rand.Rand) opCase {
 
 func randomGeometry(r *rand.Rand) opCase {
 	n, c, h, w := 1+r.IntN(4), 1+r.IntN(20), 1+r.IntN(12), 1+r.IntN(12)
-	switch r.IntN(6) {
+	switch r.IntN(8) {
 	case 0, 1:
 		g := net.Conv{Size: 1 + r.IntN(5), Stride: 1 + r.IntN(4), Groups: 1 + r.IntN(3), Act: net.Activation(r.IntN(3))}
 		g.Pad = r.IntN(g.Size + 1)
@@ -342,6 +453,17 @@ func randomGeometry(r *rand.Rand) opCase {
 	case 4:
 		g := net.LRN{Size: 1 + r.IntN(9), K: 1 + r.Float32(), Alpha: r.Float32(), Beta: []float32{0.75, 0.5, 1, 0.6}[r.IntN(4)], Groups: 1 + r.IntN(3)}
 		return lrnCase(n, c*g.Groups, h, w, g)
+	case 5:
+		g := net.Pool{Size: 1 + r.IntN(5), Stride: 1 + r.IntN(4), Ceil: r.IntN(2) == 0, CountPad: r.IntN(2) == 0}
+		g.Pad = r.IntN(g.Size)
+		h, w = max(h, g.Size-2*g.Pad), max(w, g.Size-2*g.Pad)
+		return avgPoolCase(n, c, h, w, g)
+	case 6:
+		channels := []int{c}
+		for range 1 + r.IntN(3) {
+			channels = append(channels, 1+r.IntN(20))
+		}
+		return concatCase(n, h, w, channels...)
 	}
 	key := net.RandomKey{Seed: r.Uint64(), Step: r.Uint64N(1000), Layer: uint32(r.IntN(9))}
 	return dropoutCase(net.Shape{N: n, C: c, H: h, W: w}, 0.1+0.9*r.Float32(), key)

@@ -101,6 +101,26 @@ func poolTruth(xs, ys net.Shape, g net.Pool, x []float64) (y []float64, from []i
 	return y, from
 }
 
+// avgPoolTruth gives, for every element of y, the elements of x in its window and
+// what its mean divides by.
+func avgPoolTruth(xs, ys net.Shape, g net.Pool) (from [][]int, divisors []float64) {
+	from, divisors = make([][]int, ys.Len()), make([]float64, ys.Len())
+	for o := range from {
+		plane, top, left := o/(ys.H*ys.W), o/ys.W%ys.H*g.Stride-g.Pad, o%ys.W*g.Stride-g.Pad
+		bottom, right := min(top+g.Size, xs.H+g.Pad), min(left+g.Size, xs.W+g.Pad)
+		divisors[o] = float64((bottom - top) * (right - left))
+		for r := max(0, top); r < min(xs.H, bottom); r++ {
+			for s := max(0, left); s < min(xs.W, right); s++ {
+				from[o] = append(from[o], (plane*xs.H+r)*xs.W+s)
+			}
+		}
+		if !g.CountPad {
+			divisors[o] = float64(len(from[o]))
+		}
+	}
+	return from, divisors
+}
+
 // lrnScale is k + alpha * sum for every element.
 func lrnScale(s net.Shape, g net.LRN, x []float64) []float64 {
 	scale := make([]float64, len(x))

@@ -50,26 +50,30 @@ type job interface{ do(w *worker, task int) }
 
 // jobs holds one of each kind, so that an op allocates nothing.
 type jobs struct {
-	pack      packJob
-	conv      convJob
-	dgrad     dgradJob
-	wgrad     wgradJob
-	addParts  addPartsJob
-	delta     deltaJob
-	flatten   flattenJob
-	dense     denseJob
-	denseData denseDataJob
-	denseW    denseWeightJob
-	turn      turnJob
-	deal      dealJob
-	pool      poolJob
-	poolGrad  poolGradJob
-	lrn       lrnJob
-	lrnGrad   lrnGradJob
-	dropout   dropoutJob
-	points    pointsJob
-	softmax   softmaxJob
-	sgd       sgdJob
+	pack        packJob
+	conv        convJob
+	dgrad       dgradJob
+	wgrad       wgradJob
+	addParts    addPartsJob
+	delta       deltaJob
+	flatten     flattenJob
+	dense       denseJob
+	denseData   denseDataJob
+	denseW      denseWeightJob
+	turn        turnJob
+	deal        dealJob
+	pool        poolJob
+	poolGrad    poolGradJob
+	avgPool     avgPoolJob
+	shares      sharesJob
+	avgPoolGrad avgPoolGradJob
+	channels    channelsJob
+	lrn         lrnJob
+	lrnGrad     lrnGradJob
+	dropout     dropoutJob
+	points      pointsJob
+	softmax     softmaxJob
+	sgd         sgdJob
 }
 
 // worker is what one goroutine has for itself.

@@ -18,7 +18,7 @@ type poolJob struct {
 
 // MaxPool takes the greatest element of each window.
 func (e *Engine) MaxPool(y, arg, x *net.Tensor, g net.Pool) {
-	if !e.ready("MaxPool", y, x) || !e.poolFits("MaxPool", y, x, g) {
+	if !e.ready("MaxPool", y, x) || !e.poolFits("MaxPool", y, x, g, maxWindow) {
 		return
 	}
 	j := &e.jobs.pool
@@ -45,9 +45,9 @@ func pooled(n int, g net.Pool) int {
 	return out
 }
 
-func (e *Engine) poolFits(op string, y, x *net.Tensor, g net.Pool) bool {
-	if g.Size < 1 || g.Stride < 1 || g.Pad < 0 || g.Pad >= g.Size || g.Size > maxWindow {
-		e.fail("%s: the geometry %+v makes no sense (windows of 1 to %d, padding less than the window)", op, g, maxWindow)
+func (e *Engine) poolFits(op string, y, x *net.Tensor, g net.Pool, widest int) bool {
+	if g.Size < 1 || g.Stride < 1 || g.Pad < 0 || g.Pad >= g.Size || g.Size > widest {
+		e.fail("%s: the geometry %+v makes no sense (windows of 1 to %d, padding less than the window)", op, g, widest)
 		return false
 	}
 	s := x.Shape
@@ -105,7 +105,7 @@ func (e *Engine) MaxPoolGrad(dx, dy, arg *net.Tensor, g net.Pool) {
 	if dx == nil {
 		return
 	}
-	if !e.ready("MaxPoolGrad", dx, dy, arg) || !e.poolFits("MaxPoolGrad", dy, dx, g) ||
+	if !e.ready("MaxPoolGrad", dx, dy, arg) || !e.poolFits("MaxPoolGrad", dy, dx, g, maxWindow) ||
 		!e.expect("MaxPoolGrad", "arg", arg, net.Index, dy.Shape) {
 		return
 	}
@@ -126,6 +126,20 @@ func holders(i, out int, g *net.Pool) (first, count, place int) {
 	return first, count, i - first*g.Stride
 }
 
+// alike is how many of n pixels, a stride apart from the one at on, are held as it
+// is, by windows one further each.
+func alike(at, n, out int, g *net.Pool) int {
+	_, count, place := holders(at, out, g)
+	same := 1
+	for at += g.Stride; at < n; at += g.Stride {
+		if _, c, p := holders(at, out, g); c != count || p != place {
+			break
+		}
+		same++
+	}
+	return same
+}
+
 func (j *poolGradJob) do(_ *worker, task int) {
 	n, h := task/j.dx.h, task%j.dx.h
 	c := j.dx.c
@@ -143,11 +157,7 @@ func (j *poolGradJob) do(_ *worker, task int) {
 	for phase := range min(j.g.Stride, j.dx.w) {
 		for at := phase; at < j.dx.w; at += w.N * j.g.Stride {
 			ow, cols, left := holders(at, j.dy.w, &j.g)
-			for w.N = 1; at+w.N*j.g.Stride < j.dx.w; w.N++ {
-				if _, cs, l := holders(at+w.N*j.g.Stride, j.dy.w, &j.g); cs != cols || l != left {
-					break
-				}
-			}
+			w.N = alike(at, j.dx.w, j.dy.w, &j.g)
 			if cols == 0 {
 				for i := range w.N {
 					clear(out[(at+i*j.g.Stride)*c:][:c])

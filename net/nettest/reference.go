@@ -384,6 +384,48 @@ func (e *Reference) MaxPoolGrad(dx, dy, arg *net.Tensor, _ net.Pool) {
 	}
 }
 
+// shares calls f with every element o of a mean of shape y and every element i of
+// its window in x, and how many places the mean counts.
+func shares(y, x net.Shape, g net.Pool, f func(o, i int, count float64)) {
+	for o := range y.Len() {
+		top, left := o/y.W%y.H*g.Stride-g.Pad, o%y.W*g.Stride-g.Pad
+		var inside []int
+		count := 0
+		for h := top; h < top+g.Size; h++ {
+			for w := left; w < left+g.Size; w++ {
+				switch {
+				case h >= 0 && h < x.H && w >= 0 && w < x.W:
+					inside = append(inside, at(x, o/(y.Image()), o/(y.H*y.W)%y.C, h, w))
+					count++
+				case g.CountPad && h < x.H+g.Pad && w < x.W+g.Pad:
+					count++
+				}
+			}
+		}
+		for _, i := range inside {
+			f(o, i, float64(count))
+		}
+	}
+}
+
+// AvgPool takes the mean of each window.
+func (e *Reference) AvgPool(y, x *net.Tensor, g net.Pool) {
+	if !e.run("AvgPool", y.Shape == net.Shape{N: x.Shape.N, C: x.Shape.C, H: g.Out(x.Shape.H), W: g.Out(x.Shape.W)}) {
+		return
+	}
+	clear(Values(y))
+	shares(y.Shape, x.Shape, g, func(o, i int, count float64) { Values(y)[o] += Values(x)[i] / count })
+}
+
+// AvgPoolGrad is the backward pass of AvgPool.
+func (e *Reference) AvgPoolGrad(dx, dy *net.Tensor, g net.Pool) {
+	if !e.run("AvgPoolGrad", dy.Shape == net.Shape{N: dx.Shape.N, C: dx.Shape.C, H: g.Out(dx.Shape.H), W: g.Out(dx.Shape.W)}) {
+		return
+	}
+	clear(Values(dx))
+	shares(dy.Shape, dx.Shape, g, func(o, i int, count float64) { Values(dx)[i] += Values(dy)[o] / count })
+}
+
 // neighbours calls f with every element and the elements in its window.
 func neighbours(s net.Shape, g net.LRN, f func(i, j int)) {
 	group := s.C / max(g.Groups, 1)
@@ -452,6 +494,18 @@ func (e *Reference) Dropout(y, x *net.Tensor, keep float32, key net.RandomKey) {
 func (e *Reference) Copy(y, x *net.Tensor) {
 	if e.run("Copy", y.Shape == x.Shape) {
 		copy(Values(y), Values(x))
+	}
+}
+
+// CopyChannels copies n channels.
+func (e *Reference) CopyChannels(y, x *net.Tensor, to, from, n int) {
+	s := x.Shape
+	s.C = y.Shape.C
+	if !e.run("CopyChannels", y.Shape == s && from+n <= x.Shape.C && to+n <= s.C) {
+		return
+	}
+	for image := range s.N {
+		copy(Values(y)[at(s, image, to, 0, 0):at(s, image, to+n, 0, 0)], Values(x)[at(x.Shape, image, from, 0, 0):])
 	}
 }
 

@@ -26,6 +26,7 @@ type Points struct {
 	pool     func(y, x []float32, c, pixel, n, rows, cols, row, step int)
 	poolArg  func(y []float32, arg []uint16, x []float32, c, pixel, n, rows, cols, row, step, place, size int)
 	poolGrad func(dx, dy []float32, arg []uint16, c, pixel, n, rows, cols, row, rowArg, step, place, stride, size int)
+	mean     func(y, x []float32, c, pixel, n, rows, cols, row, step, next int, divisor float32)
 
 	dropout func(y, x []float32, block, layer uint32, step, seed uint64, limit uint32, scale float32)
 	affine  func(dst []float32, src []byte, mean, shift, scale []float32, order []byte)
@@ -35,7 +36,7 @@ type Points struct {
 var genericPoints = Points{
 	add: add, reluGrad: reluGrad, tanhGrad: tanhGrad, sgd: sgd,
 	squares: squares, norm: norm, ratios: ratios, normGrad: normGrad,
-	pool: pool, poolArg: poolArg, poolGrad: poolGrad,
+	pool: pool, poolArg: poolArg, poolGrad: poolGrad, mean: mean,
 	dropout: dropout, affine: affine,
 }
 
@@ -234,6 +235,10 @@ type Windows struct {
 	// Of PoolGrad alone.
 	RowArg int // like Row, in arg
 	Stride int // of the windows, in pixels
+
+	// Of Mean alone.
+	Next    int     // from one mean to the next, in y
+	Divisor float32 // of the sums
 }
 
 // Pool is the greatest element of each window, the first of equals, and NaN above
@@ -316,6 +321,36 @@ func poolGrad(dx, dy []float32, arg []uint16, c, pixel, n, rows, cols, row, rowA
 					}
 				}
 			}
+		}
+	}
+}
+
+// Mean is the sum of each window, divided:
+//
+//	for n, i := range N, C {
+//		y[n*Next+i] = (sum over r, q := range Rows, Cols of x[n*Step+r*Row+q*Pixel+i]) / Divisor
+//	}
+func (p *Points) Mean(y, x []float32, w Windows) {
+	y, x = y[:(w.N-1)*w.Next+w.C], x[:(w.N-1)*w.Step+(w.Rows-1)*w.Row+(w.Cols-1)*w.Pixel+w.C]
+	p.mean(y, x, w.C, w.Pixel, w.N, w.Rows, w.Cols, w.Row, w.Step, w.Next, w.Divisor)
+}
+
+func mean(y, x []float32, c, pixel, n, rows, cols, row, step, next int, divisor float32) {
+	for o := range n {
+		y := y[o*next:][:c]
+		copy(y, x[o*step:])
+		for r := range rows {
+			for q := range cols {
+				if r+q == 0 {
+					continue
+				}
+				for i, v := range x[o*step+r*row+q*pixel:][:c] {
+					y[i] += v
+				}
+			}
+		}
+		for i := range y {
+			y[i] /= divisor
 		}
 	}
 }

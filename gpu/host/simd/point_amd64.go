@@ -16,7 +16,7 @@ func PointsOf(l Level) *Points {
 var avx512Points = Points{
 	add: avx512Add, reluGrad: avx512ReLUGrad, tanhGrad: avx512TanhGrad, sgd: avx512SGD,
 	squares: avx512Squares, norm: avx512Norm, ratios: avx512Ratios, normGrad: avx512NormGrad,
-	pool: avx512Pool, poolArg: avx512PoolArg, poolGrad: avx512PoolGrad,
+	pool: avx512Pool, poolArg: avx512PoolArg, poolGrad: avx512PoolGrad, mean: avx512Mean,
 	dropout: func(y, x []float32, block, layer uint32, step, seed uint64, limit uint32, scale float32) {
 		whole := len(y) &^ 31
 		avx512Dropout(y[:whole], x, block, layer, step, seed, limit, scale)
@@ -50,6 +50,7 @@ var avx2Points = Points{
 			poolGrad(dx[whole:], dy[whole:], arg[whole:], c-whole, pixel, n, rows, cols, row, rowArg, step, place, stride, size)
 		}
 	},
+	mean: avx2Mean,
 	dropout: func(y, x []float32, block, layer uint32, step, seed uint64, limit uint32, scale float32) {
 		whole := len(y) &^ 15
 		avx2Dropout(y[:whole], x, block, layer, step, seed, limit, scale)

@@ -923,6 +923,93 @@ done4:
 	VZEROUPPER
 	RET
 
+// func avx512Mean(y []float32, x []float32, c int, pixel int, n int, rows int, cols int, row int, step int, next int, divisor float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·avx512Mean(SB), NOSPLIT, $0-116
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         c+48(FP), DX
+	MOVQ         pixel+56(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         row+88(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         n+64(FP), DI
+	MOVQ         DX, R9
+	ANDQ         $0x0f, R9
+	NEGQ         R9
+	LEAQ         tails<>+0(SB), R8
+	VMOVDQU32    64(R8)(R9*4), Z0
+	VPMOVD2M     Z0, K1
+	MOVL         $0x80000000, R8
+	VMOVD        R8, X0
+	VPBROADCASTD X0, Z0
+	VBROADCASTSS divisor+112(FP), Z1
+
+times1:
+	XORQ R8, R8
+	MOVQ DX, R9
+	ANDQ $-16, R9
+	JZ   rest3
+
+loop2:
+	LEAQ    (CX)(R8*4), R10
+	VMOVAPS Z0, Z2
+	MOVQ    rows+72(FP), R12
+
+times5:
+	MOVQ R10, R11
+	MOVQ cols+80(FP), R13
+
+times6:
+	VMOVUPS (R11), Z3
+	VADDPS  Z3, Z2, Z2
+	ADDQ    BX, R11
+	DECQ    R13
+	JNZ     times6
+	ADDQ    SI, R10
+	DECQ    R12
+	JNZ     times5
+	VDIVPS  Z1, Z2, Z2
+	VMOVUPS Z2, (AX)(R8*4)
+	ADDQ    $0x10, R8
+	CMPQ    R8, R9
+	JB      loop2
+
+rest3:
+	CMPQ    R8, DX
+	JE      done4
+	LEAQ    (CX)(R8*4), R9
+	VMOVAPS Z0, Z2
+	MOVQ    rows+72(FP), R11
+
+times7:
+	MOVQ R9, R10
+	MOVQ cols+80(FP), R12
+
+times8:
+	VMOVUPS.Z (R10), K1, Z3
+	VADDPS    Z3, Z2, Z2
+	ADDQ      BX, R10
+	DECQ      R12
+	JNZ       times8
+	ADDQ      SI, R9
+	DECQ      R11
+	JNZ       times7
+	VDIVPS    Z1, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(R8*4)
+
+done4:
+	MOVQ next+104(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, AX
+	MOVQ step+96(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, CX
+	DECQ DI
+	JNZ  times1
+	VZEROUPPER
+	RET
+
 // func avx512Dropout(y []float32, x []float32, block uint32, layer uint32, step uint64, seed uint64, limit uint32, scale float32)
 // Requires: AVX, AVX512F
 TEXT ·avx512Dropout(SB), NOSPLIT, $0-80
@@ -1781,6 +1868,92 @@ rest3:
 	MOVQ step+128(FP), R8
 	SHLQ $0x02, R8
 	ADDQ R8, AX
+	DECQ DI
+	JNZ  times1
+	VZEROUPPER
+	RET
+
+// func avx2Mean(y []float32, x []float32, c int, pixel int, n int, rows int, cols int, row int, step int, next int, divisor float32)
+// Requires: AVX, AVX2
+TEXT ·avx2Mean(SB), NOSPLIT, $0-116
+	MOVQ         y_base+0(FP), AX
+	MOVQ         x_base+24(FP), CX
+	MOVQ         c+48(FP), DX
+	MOVQ         pixel+56(FP), BX
+	SHLQ         $0x02, BX
+	MOVQ         row+88(FP), SI
+	SHLQ         $0x02, SI
+	MOVQ         n+64(FP), DI
+	MOVQ         DX, R9
+	ANDQ         $0x07, R9
+	NEGQ         R9
+	LEAQ         tails<>+0(SB), R8
+	VMOVDQU      64(R8)(R9*4), Y0
+	MOVL         $0x80000000, R8
+	VMOVD        R8, X1
+	VPBROADCASTD X1, Y1
+	VBROADCASTSS divisor+112(FP), Y2
+
+times1:
+	XORQ R8, R8
+	MOVQ DX, R9
+	ANDQ $-8, R9
+	JZ   rest3
+
+loop2:
+	LEAQ    (CX)(R8*4), R10
+	VMOVAPS Y1, Y3
+	MOVQ    rows+72(FP), R12
+
+times5:
+	MOVQ R10, R11
+	MOVQ cols+80(FP), R13
+
+times6:
+	VMOVUPS (R11), Y4
+	VADDPS  Y4, Y3, Y3
+	ADDQ    BX, R11
+	DECQ    R13
+	JNZ     times6
+	ADDQ    SI, R10
+	DECQ    R12
+	JNZ     times5
+	VDIVPS  Y2, Y3, Y3
+	VMOVUPS Y3, (AX)(R8*4)
+	ADDQ    $0x08, R8
+	CMPQ    R8, R9
+	JB      loop2
+
+rest3:
+	CMPQ    R8, DX
+	JE      done4
+	LEAQ    (CX)(R8*4), R9
+	VMOVAPS Y1, Y3
+	MOVQ    rows+72(FP), R11
+
+times7:
+	MOVQ R9, R10
+	MOVQ cols+80(FP), R12
+
+times8:
+	VMASKMOVPS (R10), Y0, Y4
+	VADDPS     Y4, Y3, Y3
+	ADDQ       BX, R10
+	DECQ       R12
+	JNZ        times8
+	ADDQ       SI, R9
+	DECQ       R11
+	JNZ        times7
+	VDIVPS     Y2, Y3, Y3
+	VMASKMOVPS Y3, Y0, (AX)(R8*4)
+
+done4:
+	MOVQ next+104(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, AX
+	MOVQ step+96(FP), R8
+	SHLQ $0x02, R8
+	ADDQ R8, CX
 	DECQ DI
 	JNZ  times1
 	VZEROUPPER

@@ -59,6 +59,11 @@ func avx512PoolArg(y []float32, arg []uint16, x []float32, c int, pixel int, n i
 //go:noescape
 func avx512PoolGrad(dx []float32, dy []float32, arg []uint16, c int, pixel int, n int, rows int, cols int, row int, rowArg int, step int, place int, stride int, size int)
 
+// avx512Mean averages each window, see Points.Mean.
+//
+//go:noescape
+func avx512Mean(y []float32, x []float32, c int, pixel int, n int, rows int, cols int, row int, step int, next int, divisor float32)
+
 // avx512Dropout drops elements, two vectors at a time; see Points.Dropout.
 //
 //go:noescape
@@ -118,6 +123,11 @@ func avx2PoolArg(y []float32, arg []uint16, x []float32, c int, pixel int, n int
 //
 //go:noescape
 func avx2PoolGrad(dx []float32, dy []float32, arg []uint16, c int, pixel int, n int, rows int, cols int, row int, rowArg int, step int, place int, stride int, size int)
+
+// avx2Mean averages each window, see Points.Mean.
+//
+//go:noescape
+func avx2Mean(y []float32, x []float32, c int, pixel int, n int, rows int, cols int, row int, step int, next int, divisor float32)
 
 // avx2Dropout drops elements, two vectors at a time; see Points.Dropout.
 //

@@ -248,6 +248,28 @@ func TestPoolGrad(t *testing.T) {
 	})
 }
 
+func TestMean(t *testing.T) {
+	eachPoints(t, func(t *testing.T, p *Points, r *rand.Rand) (results [][]float32) {
+		for _, w := range windows(r) {
+			w.Next, w.Divisor = w.C+r.IntN(3), float32(1+r.IntN(9))
+			x := fenced(t, r, numbers(r, (w.N-1)*w.Step+(w.Rows-1)*w.Row+(w.Cols-1)*w.Pixel+w.C))
+			y := fenced(t, r, make([]float32, (w.N-1)*w.Next+w.C))
+			p.Mean(y, x, w)
+			// Windows of one element may be divided where they are.
+			z := fenced(t, r, x)
+			alone := Windows{C: w.C, Pixel: w.C, N: 1, Rows: 1, Cols: 1, Divisor: w.Divisor}
+			p.Mean(z, z, alone)
+			for i, v := range z[:w.C] {
+				if v != x[i]/w.Divisor && v == v {
+					t.Fatalf("%v divided by %v is %v", x[i], w.Divisor, v)
+				}
+			}
+			results = append(results, y, z)
+		}
+		return results
+	})
+}
+
 func TestDropout(t *testing.T) {
 	key := net.RandomKey{Seed: 0xfedcba9876543210, Step: 0x0123456789abcdef, Layer: 0x80000001}
 	for _, l := range Levels() {
@@ -324,6 +346,8 @@ func TestShortSlices(t *testing.T) {
 	f := func(n int) []float32 { return make([]float32, n) }
 	n := Norm{C: 8, Size: 5, Stride: 12, Beta: 0.75}
 	w := Windows{C: 8, Pixel: 8, N: 2, Rows: 2, Cols: 2, Row: 40, RowArg: 40, Step: 8, Size: 2, Stride: 1}
+	mean := w
+	mean.Next = 8
 	for _, l := range Levels() {
 		p := PointsOf(l)
 		for name, call := range map[string]func(){
@@ -339,6 +363,8 @@ func TestShortSlices(t *testing.T) {
 			"Pool":        func() { p.Pool(f(16), nil, f(63), w) },
 			"Pool arg":    func() { p.Pool(f(16), make([]uint16, 15), f(64), w) },
 			"PoolGrad":    func() { p.PoolGrad(f(16), f(63), make([]uint16, 64), w) },
+			"Mean":        func() { p.Mean(f(16), f(63), mean) },
+			"Mean y":      func() { p.Mean(f(15), f(64), mean) },
 			"Dropout":     func() { p.Dropout(f(40), f(39), net.RandomKey{}, 0, 1, 1) },
 			"Affine":      func() { p.Affine(f(24), make([]byte, 23), &Affine{}) },
 		} {

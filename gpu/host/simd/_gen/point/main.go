@@ -541,6 +541,40 @@ func (l level) pool(keep bool) {
 	end()
 }
 
+// mean is a run of windows, like pool. Sums begin at -0, to which adding changes
+// nothing.
+func (l level) mean() {
+	l.text("Mean", "y, x []float32, c, pixel, n, rows, cols, row, step, next int, divisor float32", "averages each window, see Points.Mean.")
+	y, x, c, pixel, row, n := base("y"), base("x"), load("c"), scaled("pixel", 2), scaled("row", 2), load("n")
+	tl := l.tail(c)
+	zero, divisor := l.castBits(1<<31), l.cast("divisor")
+	times(n, func() {
+		l.each(c, tl, func(i reg.Register, t *tail) {
+			top, at, h, w := GP64(), GP64(), GP64(), GP64()
+			LEAQ(float(x, i), top)
+			sum := l.vec()
+			VMOVAPS(zero, sum)
+			Load(Param("rows"), h)
+			times(h, func() {
+				MOVQ(top, at)
+				Load(Param("cols"), w)
+				times(w, func() {
+					v := l.vec()
+					l.load(operand.Mem{Base: at}, v, t)
+					VADDPS(v, sum, sum)
+					ADDQ(pixel, at)
+				})
+				ADDQ(row, top)
+			})
+			VDIVPS(divisor, sum, sum)
+			l.store(sum, float(y, i), t)
+		})
+		ADDQ(scaled("next", 2), y)
+		ADDQ(scaled("step", 2), x)
+	})
+	end()
+}
+
 // greater puts v where best is, and place where id is (unless nil), in the lanes
 // where v > best, or v is NaN and best is not.
 func (l level) greater(v, best, place, id reg.VecVirtual) {
@@ -781,6 +815,7 @@ func main() {
 		l.pool(false)
 		l.pool(true)
 		l.poolGrad()
+		l.mean()
 		l.dropout()
 	}
 	affine()
