@@ -1,7 +1,7 @@
 # The two commands that a newcomer needs are in README.md; these are short names.
 export CGO_ENABLED ?= 0
 
-.PHONY: build test race bench ci
+.PHONY: build test race bench ci test-cuda
 
 build: ## the binary, in bin/pipeline
 	go build -o bin/pipeline ./cmd/pipeline
@@ -18,6 +18,18 @@ race:
 bench:
 	go test ./gpu/host -run xxx -bench 'TrainStep/alexnet$$' -timeout 30m
 	go test ./stages -run xxx -bench 'Crop224'
+
+# What cgo needs for the tag cuda: our own cuda.h, and driver.c in a library of the
+# name that gorgonia.org/cu links. gcc is all that must be there.
+cuda_env = CGO_ENABLED=1 CGO_CFLAGS="-O2 -I$(CURDIR)/gpu/cuda/abi/include" CGO_LDFLAGS="-L$(CURDIR)/bin/cuda"
+
+bin/cuda/libcuda.a: gpu/cuda/abi/driver.c $(wildcard gpu/cuda/abi/include/*.h)
+	mkdir -p bin/cuda
+	gcc -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Igpu/cuda/abi/include -c $< -o bin/cuda/driver.o
+	ar rcs $@ bin/cuda/driver.o
+
+test-cuda: bin/cuda/libcuda.a
+	$(cuda_env) go test -tags cuda ./gpu/cuda/...
 
 ci:
 	.ci/run
