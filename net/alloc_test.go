@@ -24,8 +24,11 @@ func (idle) LRNGrad(_, _, _ *net.Tensor, _ net.LRN)                      {}
 func (idle) Dropout(_, _ *net.Tensor, _ float32, _ net.RandomKey)        {}
 func (idle) Copy(_, _ *net.Tensor)                                       {}
 func (idle) Add(_, _, _ *net.Tensor)                                     {}
-func (idle) SoftmaxLoss(_, _, _, _, _ *net.Tensor)                       {}
-func (idle) SoftmaxLossGrad(_, _, _ *net.Tensor)                         {}
+func (idle) SoftmaxLoss(_, _, _, _, _ *net.Tensor, _ float32)            {}
+func (idle) SoftmaxLossGrad(_, _, _ *net.Tensor, _ float32)              {}
+func (idle) Norm(*net.Tensor, int, *net.Tensor)                          {}
+func (idle) Scale(_, _ *net.Tensor, _, _ float32)                        {}
+func (idle) Peaks(*net.Tensor, int, *net.Tensor)                         {}
 func (idle) SGD(_, _, _ *net.Tensor, _ net.SGD)                          {}
 
 // A step allocates nothing after the first.

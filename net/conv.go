@@ -71,6 +71,9 @@ func (l ConvLayer) Plan(in []Shape) (Plan, error) {
 	}, nil
 }
 
+// Rectifies reports whether the layer ends in a ReLU.
+func (l ConvLayer) Rectifies() bool { return l.Activation == ReLU }
+
 // Forward computes Y.
 func (l ConvLayer) Forward(e Engine, f *Frame) { e.Conv(f.Y, f.X[0], f.W[0], f.W[1], l.geometry()) }
 

@@ -59,6 +59,9 @@ func (l DenseLayer) Plan(in []Shape) (Plan, error) {
 	}, nil
 }
 
+// Rectifies reports whether the layer ends in a ReLU.
+func (l DenseLayer) Rectifies() bool { return l.Activation == ReLU }
+
 // Forward computes Y.
 func (l DenseLayer) Forward(e Engine, f *Frame) {
 	e.Dense(f.Y, f.X[0], f.W[0], f.W[1], l.Activation)

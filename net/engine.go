@@ -37,7 +37,8 @@ type Engine interface {
 }
 
 // Ops is the closed set of operations that an engine computes. Every output is
-// overwritten, never added to (but see CopyChannels). A nil dx means that it is not wanted. Gradients
+// overwritten, never added to (but see CopyChannels). A nil dx means that it is not wanted,
+// nil dw and db that neither is. Gradients
 // are of the mean loss of the batch: the 1/N is in SoftmaxLossGrad.
 type Ops interface {
 	// Conv is y = act(x * w + b), cross-correlation with zero padding; w is
@@ -66,12 +67,6 @@ type Ops interface {
 	// and take about a hundredth of a training step of alexnet to compute.
 	LRN(y, x *Tensor, g LRN)
 	LRNGrad(dx, dy, x *Tensor, g LRN)
-	// Activate is y = act(x), for an activation that does not follow a convolution or
-	// a dense layer at once. y may be x.
-	Activate(y, x *Tensor, act Activation)
-	// ActivateGrad is dx = dy times the slope of the activation that gave y. dx may
-	// be dy.
-	ActivateGrad(dx, dy, y *Tensor, act Activation)
 	// Dropout is y = x * mask, the mask (0 or 1/keep) a pure function of key and
 	// the element's place in NCHW order, see DropoutMask. It is its own backward
 	// pass. y and x may be the same tensor.
@@ -81,17 +76,30 @@ type Ops interface {
 	// CopyChannels is y's channels to..to+n-1 = x's channels from..from+n-1, for
 	// maps alike in all but their channels. The other channels of y stay.
 	CopyChannels(y, x *Tensor, to, from, n int)
-	// Add is y = a + b. y may be a or b.
+	// Add is y = a + b, of maps or of parameters. y may be a or b.
 	Add(y, a, b *Tensor)
 	// SoftmaxLoss gives prob = softmax(x) over channels, and a row (1 x N each)
-	// of loss = -log prob[label] and rank = how many classes come before the label
+	// of loss = -sum_c q[c] log prob[c] and rank = how many classes come before the label
 	// (greater logit, or equal with a lower index; a NaN logit comes before all).
-	// A label below zero is no label: loss 0, rank the number of classes.
-	SoftmaxLoss(prob, loss, rank, x, labels *Tensor)
-	// SoftmaxLossGrad is dx = (prob - onehot(label)) / N, zero for rows without
-	// label; N is the batch size of the tensor.
-	SoftmaxLossGrad(dx, prob, labels *Tensor)
-	// SGD is one step of gradient descent with momentum, see SGD.Factors.
+	// A label below zero is no label: loss 0, rank the number of classes. q is 1 at
+	// the label and 0 elsewhere, and a smoothing of s (0 <= s < 1) makes of it
+	// (1-s) q + s/classes.
+	SoftmaxLoss(prob, loss, rank, x, labels *Tensor, smoothing float32)
+	// SoftmaxLossGrad is dx = (prob - q) / N, zero for rows without label; N is the
+	// batch size of the tensor, and q that of SoftmaxLoss.
+	SoftmaxLossGrad(dx, prob, labels *Tensor, smoothing float32)
+	// Norm is out[at] = |x|, the square root of the sum of squares of a parameter or
+	// a gradient, summed in float64 in an order that its shape decides. out is a
+	// Vector, and keeps its other elements.
+	Norm(out *Tensor, at int, x *Tensor)
+	// Scale is y = x * by, of parameters or gradients, held within -limit and limit;
+	// limit 0 is none. y may be x.
+	Scale(y, x *Tensor, by, limit float32)
+	// Peaks is out[at+c] = the greatest x of channel c over all images and places;
+	// out is a Vector, and keeps its other elements. A ReLU whose peak is 0 is dead.
+	Peaks(out *Tensor, at int, x *Tensor)
+	// SGD is the paper's rule (section 5): v = momentum*v - decay*lr*w - lr*dw,
+	// then w = w + v.
 	SGD(w, v, dw *Tensor, s SGD)
 }
 
@@ -166,36 +174,7 @@ type LRN struct {
 }
 
 // SGD holds the numbers of one update of one parameter.
-type SGD struct {
-	LR, Momentum, Decay float32
-	Form                MomentumForm
-}
-
-// MomentumForm is what momentum remembers. The forms differ where the learning
-// rate changes: what PaperMomentum remembers of steps at the old rate stays as
-// large as it was.
-type MomentumForm int
-
-// The forms, with g = dw + decay*w:
-const (
-	PaperMomentum    MomentumForm = iota // v = momentum*v - lr*g, w = w + v (the paper, cuda-convnet, Caffe)
-	TorchMomentum                        // v = momentum*v - g, w = w + lr*v (PyTorch, whose buffer is -v)
-	NesterovMomentum                     // the same v, w = w + lr*(momentum*v - g) (PyTorch's nesterov)
-)
-
-// Factors says what every form computes:
-//
-//	v' = momentum*v - decay*w - rate*dw
-//	w' = w + (ahead*v' - back*v)
-func (s SGD) Factors() (momentum, decay, rate, ahead, back float32) {
-	switch s.Form {
-	case TorchMomentum:
-		return s.Momentum, s.Decay, 1, s.LR, 0
-	case NesterovMomentum: // momentum*v' - g is (1+momentum)*v' - momentum*v
-		return s.Momentum, s.Decay, 1, s.LR * (1 + s.Momentum), s.LR * s.Momentum
-	}
-	return s.Momentum, s.Decay * s.LR, s.LR, 1, 0
-}
+type SGD struct{ LR, Momentum, Decay float32 }
 
 // InputSpec says how a batch of uint8 images becomes the first activation:
 // x = (pixel - Mean + shift) * Scale a channel, with zeros around.
@@ -203,18 +182,8 @@ type InputSpec struct {
 	N, H, W                  int // of the images in a batch (N at most)
 	Top, Bottom, Left, Right int // padding, in pixels
 	Mean, Scale              [3]float32
-	// MeanImage, unless nil, takes the place of Mean: what is subtracted from a pixel
-	// is the mean at its place on the canvas, see ImageBatch.
-	MeanImage *MeanImage
-	BGR       bool // channel order of the tensor; the batch is RGB
-	Halo      int
-}
-
-// MeanImage is the mean of the images that a network is trained on. One of
-// 1 x 1 is the mean of their channels.
-type MeanImage struct {
-	H, W   int
-	Pixels []float32 // H x W x 3, RGB, in levels
+	BGR                      bool // channel order of the tensor; the batch is RGB
+	Halo                     int
 }
 
 // Shape is the shape of the tensor that an Input gives.
@@ -228,12 +197,6 @@ type ImageBatch struct {
 	Pixels []byte    // N x H x W x 3, RGB
 	Shift  []float32 // N x 3, RGB, in pixel levels; nil for none
 	Labels []int32   // N
-	// Origin (N x 2: x, y) is where on its canvas an image was cut out, before it was
-	// mirrored where Flip says so (N; nil for nowhere). With a mean image, whose size
-	// is the canvas's, pixel (x, y) of an image of W is over the canvas's
-	// (Origin x + x, Origin y + y), or (Origin x + W-1-x, Origin y + y) if mirrored.
-	Origin []int32
-	Flip   []bool
 	// Release is called once when nothing above is needed any more, perhaps from
 	// another goroutine; nil for nothing.
 	Release func()

@@ -58,13 +58,15 @@ type Init struct{ Value, Std float32 }
 type Frame struct {
 	X, DX []*Tensor // one for each input; a nil DX is not wanted
 	Y, DY *Tensor
-	W, DW []*Tensor // one for each parameter
+	W, DW []*Tensor // one for each parameter; nil DW are not wanted, all of them or none
 	// Saved is as planned; its tensors are nil outside training, but for a Loss.
 	Saved []*Tensor
 	// Labels, for the loss layer (1 x N).
 	Labels *Tensor
 	Train  bool
-	Key    RandomKey
+	// Smoothing of the labels, for the loss layer; 0 outside training.
+	Smoothing float32
+	Key       RandomKey
 }
 
 // A Widener is a layer whose number of outputs may be left out: it becomes the
@@ -73,6 +75,13 @@ type Frame struct {
 type Widener interface {
 	Layer
 	Widen(n int) (l Layer, ok bool)
+}
+
+// A Rectifier is a layer whose output may be that of a ReLU, so that a unit of it
+// dies when its output is 0 for every image. Its Plan has KeepY.
+type Rectifier interface {
+	Layer
+	Rectifies() bool
 }
 
 // A Loss is a layer that ends a network: Y holds probabilities, and Forward

@@ -43,13 +43,20 @@ type Network struct {
 	rows   [2][]float32 // host buffers of Stats and Probabilities
 	prob   []float32
 	loaded int // rows of the last Forward
+
+	smoothing    float32 // of labels
+	summed       int     // gradients that Accumulate has added up
+	norms, peaks *Tensor
+	host         []float32 // of norms and peaks
 }
 
-// param is one trained tensor: weight, momentum and gradient (nil in inference).
+// param is one tensor: its weight and, where it is trained, momentum, gradient and the
+// sum of gradients (nil if they are not added up).
 type param struct {
-	name     string
-	spec     ParamSpec
-	w, v, dw *Tensor
+	name          string
+	layer         int
+	spec          ParamSpec
+	w, v, dw, sum *Tensor
 }
 
 // layerRun is a layer with its tensors.
@@ -61,6 +68,7 @@ type layerRun struct {
 	sums     []*Tensor // where DX[i] is added to; nil if it is the first
 	backward bool
 	loss     bool
+	peaks    int // place in Network.peaks, -1 if it is not watched
 }
 
 // New allocates a network on an engine and initialises its parameters from seed.
@@ -69,6 +77,9 @@ type layerRun struct {
 func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*Network, error) {
 	if train && p.kept != nil {
 		return nil, errors.New("a part of a network cannot be trained")
+	}
+	if train && !slices.ContainsFunc(p.Layers, func(l LayerPlan) bool { return l.trains() }) {
+		return nil, errors.New("the network has nothing to learn: every layer with parameters is frozen")
 	}
 	t := p.tensors(train)
 	all, err := e.Alloc(t.specs)
@@ -88,10 +99,10 @@ func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*N
 		}
 		return out
 	}
-	n := &Network{engine: e, plan: p, seed: seed, train: train}
+	n := &Network{engine: e, plan: p, seed: seed, train: train, norms: pick(t.norms), peaks: pick(t.peaks)}
 	for i, l := range p.Layers {
 		lt := t.layers[i]
-		r := layerRun{LayerPlan: l, saved: picks(lt.saved), sums: picks(lt.add), backward: lt.backward}
+		r := layerRun{LayerPlan: l, saved: picks(lt.saved), sums: picks(lt.add), backward: lt.backward, peaks: lt.peaks}
 		_, r.loss = l.Layer.(Loss)
 		r.none = make([]*Tensor, len(r.saved))
 		r.frame = Frame{
@@ -105,11 +116,10 @@ func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*N
 			}
 		}
 		for j, s := range l.Plan.Params {
-			q := param{name: l.Name + "." + s.Name, spec: s, w: pick(lt.w[j])}
-			if train {
-				q.v, q.dw = pick(lt.v[j]), pick(lt.dw[j])
-			}
-			n.params = append(n.params, q)
+			n.params = append(n.params, param{
+				name: l.Name + "." + s.Name, layer: i, spec: s,
+				w: pick(lt.w[j]), v: pick(lt.v[j]), dw: pick(lt.dw[j]), sum: pick(lt.sum[j]),
+			})
 		}
 		n.layers = append(n.layers, r)
 	}
@@ -156,7 +166,10 @@ func (n *Network) Forward(ctx context.Context, in Input, step int, train bool) e
 		if !train && !l.loss {
 			f.Saved = l.none
 		}
-		f.Labels, f.Train, f.Key.Step = labels, train, uint64(step)
+		f.Labels, f.Train, f.Key.Step, f.Smoothing = labels, train, uint64(step), 0
+		if train {
+			f.Smoothing = n.smoothing
+		}
 		l.Layer.Forward(n.engine, f)
 	}
 	return nil
@@ -183,13 +196,13 @@ func (n *Network) Backward(ctx context.Context) {
 	}
 }
 
-// Update applies the paper's SGD rule to every parameter, with the gradients of
+// Update applies the paper's SGD rule to every parameter that is trained, with the gradients of
 // the last Backward and the parameter's own multipliers.
 func (n *Network) Update(s SGD) {
 	if !n.train {
 		panic("net: Update of a network made for inference")
 	}
-	for _, q := range n.params {
+	for q := range n.trained() {
 		n.engine.SGD(q.w, q.v, q.dw, SGD{LR: s.LR * q.spec.LR, Momentum: s.Momentum, Decay: s.Decay * q.spec.Decay})
 	}
 }
@@ -236,14 +249,14 @@ func (n *Network) Probabilities(dst []float32, rows int) []float32 {
 
 func resized(buf []float32, n int) []float32 { return slices.Grow(buf[:0], n)[:n] }
 
-// Gradients copies the gradient of every parameter, as the last Backward left
+// Gradients copies the gradient of every parameter that is trained, as the last Backward left
 // them, under the parameter's name and the role "gradient".
 func (n *Network) Gradients() ([]NamedTensor, error) {
 	if !n.train {
 		return nil, errors.New("a network made for inference has no gradients")
 	}
 	var out []NamedTensor
-	for _, q := range n.params {
+	for q := range n.trained() {
 		t := q.named("gradient", nil)
 		n.engine.Download(t.Data, q.dw)
 		out = append(out, t)
@@ -268,8 +281,8 @@ func (q *param) named(role string, data []float32) NamedTensor {
 	return NamedTensor{Name: q.name, Role: role, Dims: q.dims(), Data: resized(data, q.spec.Shape.Len())}
 }
 
-// Snapshot copies every weight (and after them every momentum, if asked) to the
-// host, reusing the memory of dst.
+// Snapshot copies every weight (and after them every momentum there is, if asked) to
+// the host, reusing the memory of dst.
 func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, error) {
 	if momentum && !n.train {
 		return nil, errors.New("a network made for inference has no momentum")
@@ -288,7 +301,7 @@ func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, err
 		take(&n.params[i], RoleWeight, n.params[i].w)
 	}
 	for i := range n.params {
-		if momentum {
+		if momentum && n.params[i].v != nil {
 			take(&n.params[i], RoleMomentum, n.params[i].v)
 		}
 	}
@@ -339,7 +352,7 @@ func match(params []param, left map[string]bool, train bool, tensors []NamedTens
 	for i := range params {
 		q := &params[i]
 		want[tensorKey{q.name, RoleWeight}] = q
-		if momentum && train {
+		if momentum && q.v != nil {
 			want[tensorKey{q.name, RoleMomentum}] = q
 		}
 	}

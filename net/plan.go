@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // NetPlan is a network whose shapes, parameters and memory are known; nothing
@@ -14,6 +15,10 @@ type NetPlan struct {
 	Layers  []LayerPlan // in the order they run; the loss is last
 	Params  int         // trained numbers
 	MACs    int64       // multiply-adds of one Forward of one image
+
+	// Accumulate makes room to add up the gradients of several batches, see
+	// Network.Accumulate: a second gradient of every parameter.
+	Accumulate bool
 
 	// Of a part of a network (Until), nil otherwise: layers whose outputs stay, and
 	// parameters of those that it leaves out.
@@ -180,6 +185,14 @@ func (p *NetPlan) Specs(train bool) []Spec { return p.tensors(train).specs }
 type tensors struct {
 	specs  []Spec
 	layers []layerTensors
+	norms  int // a norm each of the gradient, update and weight of every trained parameter; -1: none
+	peaks  int // of the channels of every layer that is watched; -1: none
+}
+
+// trains reports whether any parameter of the layer learns. One that does not is
+// frozen, and has neither gradient nor momentum.
+func (l *LayerPlan) trains() bool {
+	return slices.ContainsFunc(l.Plan.Params, func(s ParamSpec) bool { return s.LR != 0 })
 }
 
 // layerTensors are places in specs; -1 is none.
@@ -187,6 +200,8 @@ type layerTensors struct {
 	y, dy    int
 	saved    []int
 	w, dw, v []int // v: momentum
+	sum      []int // of gradients
+	peaks    int   // place of its channels in tensors.peaks
 	dx       []int // one for each input
 	add      []int // the sum that dx[i] is to be added to
 	backward bool
@@ -212,16 +227,17 @@ func (p *NetPlan) tensors(train bool) *tensors {
 	count := len(p.Layers)
 	forever := -1
 	back := func(i int) int { return 2*count - 1 - i }
-	t := &tensors{layers: make([]layerTensors, count)}
+	t := &tensors{layers: make([]layerTensors, count), norms: -1, peaks: -1}
 
 	// A layer goes backward if it, or one before it, has something to learn.
 	learns := make([]bool, count)
 	for i, l := range p.Layers {
-		learns[i] = train && len(l.Plan.Params) > 0
+		learns[i] = train && l.trains()
 		for _, in := range l.inputs {
 			learns[i] = learns[i] || in >= 0 && learns[in]
 		}
 	}
+	trained, peaks := 0, 0
 	for i, l := range p.Layers {
 		to := i
 		if learns[i] && l.Plan.KeepY {
@@ -245,7 +261,11 @@ func (p *NetPlan) tensors(train bool) *tensors {
 			to = forever
 		}
 		lt := &t.layers[i]
-		*lt = layerTensors{y: -1, dy: -1, backward: learns[i]}
+		*lt = layerTensors{y: -1, dy: -1, peaks: -1, backward: learns[i]}
+		if r, ok := l.Layer.(Rectifier); ok && r.Rectifies() && learns[i] && l.Plan.KeepY {
+			lt.peaks = peaks
+			peaks += l.Plan.Out.C
+		}
 		lt.y = t.add(Spec{Name: l.Name, Shape: l.Plan.Out, Kind: Map, Halo: p.halo(i), From: i, To: to})
 		if learns[i] && !isLoss {
 			lt.dy = t.add(Spec{Name: l.Name + ".gradient", Shape: l.Plan.Out, Kind: Map, From: back(firstBack), To: back(i)})
@@ -264,14 +284,28 @@ func (p *NetPlan) tensors(train bool) *tensors {
 		for _, s := range l.Plan.Params {
 			spec := Spec{Name: l.Name + "." + s.Name, Shape: s.Shape, Kind: s.Kind, Groups: s.Groups, To: forever}
 			lt.w = append(lt.w, t.add(spec))
-			if !train {
+			if !train || !l.trains() {
+				lt.v, lt.dw, lt.sum = append(lt.v, -1), append(lt.dw, -1), append(lt.sum, -1)
 				continue
 			}
+			trained++
 			spec.Name += ".momentum"
 			lt.v = append(lt.v, t.add(spec))
+			sum := -1
+			if p.Accumulate {
+				spec.Name = l.Name + "." + s.Name + ".sum"
+				sum = t.add(spec)
+			}
+			lt.sum = append(lt.sum, sum)
 			spec.Name, spec.From, spec.To = l.Name+"."+s.Name+".gradient", back(i), 2*count
 			lt.dw = append(lt.dw, t.add(spec))
 		}
+	}
+	if trained > 0 {
+		t.norms = t.add(Spec{Name: "norms", Shape: Shape{1, 3 * trained, 1, 1}, Kind: Vector, To: forever})
+	}
+	if peaks > 0 {
+		t.peaks = t.add(Spec{Name: "peaks", Shape: Shape{1, peaks, 1, 1}, Kind: Vector, To: forever})
 	}
 	// Backward, in its order: the first reader of an output writes its gradient,
 	// the others add to it.

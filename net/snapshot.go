@@ -30,21 +30,23 @@ func (n *Network) NewSnapshot(momentum bool) (*Snapshot, error) {
 		return nil, errors.New("a network made for inference has no momentum")
 	}
 	s := &Snapshot{net: n, momentum: momentum, back: make(chan struct{}, 1)}
-	roles, total := 1, 0
-	if momentum {
-		roles = 2
-	}
+	var sizes []int
+	total := 0
 	for _, q := range n.params {
-		total += roles * q.spec.Shape.Len()
+		sizes = append(sizes, q.spec.Shape.Len())
+		total += q.spec.Shape.Len()
+	}
+	for q := range n.trained() {
+		if momentum {
+			sizes = append(sizes, q.spec.Shape.Len())
+			total += q.spec.Shape.Len()
+		}
 	}
 	s.all = make([]float32, total)
 	rest := s.all
-	for range roles {
-		for _, q := range n.params {
-			size := q.spec.Shape.Len()
-			s.tensors = append(s.tensors, NamedTensor{Data: rest[:size:size]})
-			rest = rest[size:]
-		}
+	for _, size := range sizes {
+		s.tensors = append(s.tensors, NamedTensor{Data: rest[:size:size]})
+		rest = rest[size:]
 	}
 	return s, nil
 }

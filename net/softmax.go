@@ -30,12 +30,12 @@ func (SoftmaxLayer) Plan(in []Shape) (Plan, error) {
 
 // Forward computes probabilities, and the loss and rank of each row.
 func (SoftmaxLayer) Forward(e Engine, f *Frame) {
-	e.SoftmaxLoss(f.Y, f.Saved[0], f.Saved[1], f.X[0], f.Labels)
+	e.SoftmaxLoss(f.Y, f.Saved[0], f.Saved[1], f.X[0], f.Labels, f.Smoothing)
 }
 
 // Backward computes the gradient of the batch's mean loss.
 func (SoftmaxLayer) Backward(e Engine, f *Frame) {
 	if f.DX[0] != nil {
-		e.SoftmaxLossGrad(f.DX[0], f.Y, f.Labels)
+		e.SoftmaxLossGrad(f.DX[0], f.Y, f.Labels, f.Smoothing)
 	}
 }

@@ -103,20 +103,22 @@ func testSoftmax(t *testing.T, newEngine func() net.Engine) {
 	}
 	e.Upload(ts[0], x)
 	e.Upload(ts[5], labels)
-	e.SoftmaxLoss(ts[1], ts[3], ts[4], ts[0], ts[5])
-	e.SoftmaxLossGrad(ts[2], ts[1], ts[5])
-	sync(t, e)
-	prob, loss, rank := softmaxTruth(s, wide(x), wide(labels))
-	got := get(e, ts[1])
-	compare(t, "prob", got, prob, 2e-7)
-	compare(t, "loss", get(e, ts[3]), loss, 2e-7)
-	compare(t, "rank", get(e, ts[4]), rank, 0)
-	compare(t, "dx", get(e, ts[2]), softmaxGradTruth(s, wide(got), wide(labels)), 2e-7)
+	for _, smoothing := range []float32{0, 0.1, 0.75} {
+		e.SoftmaxLoss(ts[1], ts[3], ts[4], ts[0], ts[5], smoothing)
+		e.SoftmaxLossGrad(ts[2], ts[1], ts[5], smoothing)
+		sync(t, e)
+		prob, loss, rank := softmaxTruth(s, wide(x), wide(labels), smoothing)
+		got := get(e, ts[1])
+		compare(t, "prob", got, prob, 2e-7)
+		compare(t, "loss", get(e, ts[3]), loss, 2e-7)
+		compare(t, "rank", get(e, ts[4]), rank, 0)
+		compare(t, "dx", get(e, ts[2]), softmaxGradTruth(s, wide(got), wide(labels), smoothing), 2e-7)
 
-	// Row by row, so that the large losses do not hide the small.
-	for i, l := range get(e, ts[3]) {
-		if d := math.Abs(float64(l) - loss[i]); d > 1e-6*(1+loss[i]) {
-			t.Errorf("the loss of row %d is %v, want %v", i, l, loss[i])
+		// Row by row, so that the large losses do not hide the small.
+		for i, l := range get(e, ts[3]) {
+			if d := math.Abs(float64(l) - loss[i]); d > 1e-6*(1+loss[i]) {
+				t.Errorf("smoothing %g: the loss of row %d is %v, want %v", smoothing, i, l, loss[i])
+			}
 		}
 	}
 
@@ -124,21 +126,23 @@ func testSoftmax(t *testing.T, newEngine func() net.Engine) {
 	y := []float64{0.3, -1, 2, 0.5, 0, 1, 1, -2, 0.1, 0.7}
 	two := net.Shape{N: 2, C: 5, H: 1, W: 1}
 	l := []float64{3, 0}
-	p, _, _ := softmaxTruth(two, y, l)
-	for i, want := range softmaxGradTruth(two, p, l) {
-		mean := func(by float64) float64 {
-			moved := append([]float64(nil), y...)
-			moved[i] += by
-			_, loss, _ := softmaxTruth(two, moved, l)
-			return (loss[0] + loss[1]) / 2
-		}
-		if got := (mean(1e-5) - mean(-1e-5)) / 2e-5; math.Abs(got-want) > 1e-9 {
-			t.Errorf("the gradient of logit %d is %v, the difference %v", i, want, got)
+	for _, smoothing := range []float32{0, 0.1} {
+		p, _, _ := softmaxTruth(two, y, l, smoothing)
+		for i, want := range softmaxGradTruth(two, p, l, smoothing) {
+			mean := func(by float64) float64 {
+				moved := append([]float64(nil), y...)
+				moved[i] += by
+				_, loss, _ := softmaxTruth(two, moved, l, smoothing)
+				return (loss[0] + loss[1]) / 2
+			}
+			if got := (mean(1e-5) - mean(-1e-5)) / 2e-5; math.Abs(got-want) > 1e-9 {
+				t.Errorf("smoothing %g: the gradient of logit %d is %v, the difference %v", smoothing, i, want, got)
+			}
 		}
 	}
 
 	e.Upload(ts[5], filled(s.N, 5))
-	e.SoftmaxLoss(ts[1], ts[3], ts[4], ts[0], ts[5])
+	e.SoftmaxLoss(ts[1], ts[3], ts[4], ts[0], ts[5], 0)
 	if err := e.Sync(); err == nil || !strings.Contains(err.Error(), "label") {
 		t.Errorf("a label beyond the classes gives %v", err)
 	}
@@ -155,36 +159,21 @@ func testSGD(t *testing.T, newEngine func() net.Engine) {
 		ts := alloc(t, e, spec, spec, spec)
 		n := spec.Shape.Len()
 		w, v := normal(r, n), normal(r, n)
+		e.Upload(ts[0], w)
+		e.Upload(ts[1], v)
+		wantW, wantV := wide(w), wide(v)
 		s := net.SGD{LR: 0.01, Momentum: 0.9, Decay: 0.0005}
-		for _, form := range []net.MomentumForm{net.TorchMomentum, net.NesterovMomentum, net.PaperMomentum} {
-			s.Form = form
-			e.Upload(ts[0], w)
-			e.Upload(ts[1], v)
-			wantW, wantV := wide(w), wide(v)
-			for step := range 3 {
-				s.LR = 0.01 / float32(step+1)
-				m, lr := float64(s.Momentum), float64(s.LR)
-				dw := normal(r, n)
-				e.Upload(ts[2], dw)
-				e.SGD(ts[0], ts[1], ts[2], s)
-				for i := range wantW {
-					g := float64(dw[i]) + float64(s.Decay)*wantW[i]
-					switch form {
-					case net.PaperMomentum:
-						wantV[i] = m*wantV[i] - lr*g
-						wantW[i] += wantV[i]
-					case net.TorchMomentum:
-						wantV[i] = m*wantV[i] - g
-						wantW[i] += lr * wantV[i]
-					case net.NesterovMomentum:
-						wantV[i] = m*wantV[i] - g
-						wantW[i] += lr * (m*wantV[i] - g)
-					}
-				}
+		for range 3 {
+			dw := normal(r, n)
+			e.Upload(ts[2], dw)
+			e.SGD(ts[0], ts[1], ts[2], s)
+			for i := range wantW {
+				wantV[i] = float64(s.Momentum)*wantV[i] - float64(s.Decay)*float64(s.LR)*wantW[i] - float64(s.LR)*float64(dw[i])
+				wantW[i] += wantV[i]
 			}
-			compare(t, fmt.Sprint("w of form ", form), get(e, ts[0]), wantW, 3e-7)
-			compare(t, fmt.Sprint("v of form ", form), get(e, ts[1]), wantV, 3e-7)
 		}
+		compare(t, "w", get(e, ts[0]), wantW, 3e-7)
+		compare(t, "v", get(e, ts[1]), wantV, 3e-7)
 
 		// Momentum that nothing feeds ends at zero, not among the denormals.
 		e.Upload(ts[0], make([]float32, n))
@@ -203,8 +192,6 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 	for _, s := range []net.InputSpec{
 		{N: 3, H: 4, W: 5, Mean: [3]float32{100, 110, 120}, Scale: [3]float32{1, 1, 1}},
 		{N: 2, H: 3, W: 3, Top: 1, Bottom: 2, Left: 3, Right: 0, Mean: [3]float32{123.5, 117, 104}, Scale: [3]float32{0.5, 0.017, 2}, BGR: true, Halo: 2},
-		{N: 3, H: 4, W: 11, MeanImage: meanImage(7, 14), Scale: [3]float32{0.5, 2, 1}},
-		{N: 3, H: 4, W: 19, Top: 1, Right: 2, MeanImage: meanImage(4, 19), Scale: [3]float32{1, 1, 1}, BGR: true, Halo: 1},
 	} {
 		in, err := e.NewInput(s)
 		if err != nil {
@@ -222,16 +209,6 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 			if n%2 == 1 {
 				b.Shift = normal(r, 3*n)
 			}
-			if m := s.MeanImage; m != nil {
-				for range n {
-					b.Origin = append(b.Origin, int32(r.IntN(m.W-s.W+1)), int32(r.IntN(m.H-s.H+1)))
-				}
-				if n == s.N {
-					for i := range n {
-						b.Flip = append(b.Flip, i%2 == 1)
-					}
-				}
-			}
 			shape := s.Shape()
 			want, labels := make([]float64, shape.Len()), make([]float64, s.N)
 			for i := range labels {
@@ -246,15 +223,7 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 				if s.BGR {
 					c = 2 - rgb
 				}
-				mean := s.Mean[rgb]
-				if m := s.MeanImage; m != nil {
-					x := w
-					if b.Flip != nil && b.Flip[image] {
-						x = s.W - 1 - w
-					}
-					mean = m.Pixels[((int(b.Origin[2*image+1])+h)*m.W+int(b.Origin[2*image])+x)*3+rgb]
-				}
-				v := float32(b.Pixels[i]) - mean
+				v := float32(b.Pixels[i]) - s.Mean[rgb]
 				if b.Shift != nil {
 					v += b.Shift[3*image+rgb]
 				}
@@ -290,15 +259,6 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 	}
 }
 
-// meanImage is one whose numbers all differ.
-func meanImage(h, w int) *net.MeanImage {
-	m := &net.MeanImage{H: h, W: w, Pixels: make([]float32, h*w*3)}
-	for i := range m.Pixels {
-		m.Pixels[i] = 100 + 0.37*float32(i)
-	}
-	return m
-}
-
 func testInputErrors(t *testing.T, newEngine func() net.Engine) {
 	e := open(t, newEngine)
 	in, err := e.NewInput(net.InputSpec{N: 2, H: 2, W: 2, Scale: [3]float32{1, 1, 1}})
@@ -320,29 +280,6 @@ func testInputErrors(t *testing.T, newEngine func() net.Engine) {
 	}
 	if _, err := e.NewInput(net.InputSpec{N: 0, H: 2, W: 2}); err == nil {
 		t.Error("an input without rows was made")
-	}
-	for _, m := range []*net.MeanImage{meanImage(1, 9), meanImage(9, 1), {H: 2, W: 2, Pixels: make([]float32, 11)}} {
-		if _, err := e.NewInput(net.InputSpec{N: 1, H: 2, W: 2, MeanImage: m}); err == nil {
-			t.Errorf("an input with a mean image of %dx%d was made", m.W, m.H)
-		}
-	}
-	over, err := e.NewInput(net.InputSpec{N: 1, H: 2, W: 2, Scale: [3]float32{1, 1, 1}, MeanImage: meanImage(3, 4)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, b := range []net.ImageBatch{
-		{}, {Origin: []int32{0}}, {Origin: []int32{-1, 0}}, {Origin: []int32{0, -1}}, {Origin: []int32{3, 0}}, {Origin: []int32{0, 2}},
-		{Origin: []int32{0, 0}, Flip: []bool{true, false}},
-	} {
-		b.N, b.Pixels, b.Labels = 1, make([]byte, 12), make([]int32, 1)
-		released := 0
-		b.Release = func() { released++ }
-		if err := over.Load(b); err == nil || released != 1 {
-			t.Errorf("a batch with origins %v, mirrored %v: error %v, released %d times", b.Origin, b.Flip, err, released)
-		}
-	}
-	if err := over.Close(); err != nil {
-		t.Fatal(err)
 	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
@@ -540,12 +477,19 @@ func testMisuse(t *testing.T, newEngine func() net.Engine) {
 		}},
 		{"dropout", []string{"Dropout", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[1], t[0], 0.5, net.RandomKey{}) }},
 		{"dropout keep", []string{"Dropout"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[0], t[0], 0, net.RandomKey{}) }},
-		{"activation", []string{"Activate", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Activate(t[1], t[0], net.ReLU) }},
-		{"activation unknown", []string{"Activate", "7"}, func(e net.Engine, t []*net.Tensor) { e.Activate(t[0], t[0], 7) }},
-		{"slope", []string{"ActivateGrad", "pear"}, func(e net.Engine, t []*net.Tensor) { e.ActivateGrad(t[0], t[1], t[0], net.ReLU) }},
 		{"copy", []string{"Copy", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Copy(t[1], t[0]) }},
 		{"add", []string{"Add", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Add(t[0], t[0], t[1]) }},
-		{"softmax", []string{"SoftmaxLoss", "apple"}, func(e net.Engine, t []*net.Tensor) { e.SoftmaxLoss(t[0], t[5], t[5], t[0], t[5]) }},
+		{"softmax", []string{"SoftmaxLoss", "apple"}, func(e net.Engine, t []*net.Tensor) { e.SoftmaxLoss(t[0], t[5], t[5], t[0], t[5], 0) }},
+		{"smoothing", []string{"SoftmaxLoss", "smoothing"}, func(e net.Engine, t []*net.Tensor) { e.SoftmaxLoss(t[0], t[5], t[5], t[0], t[5], 1) }},
+		{"add parameters", []string{"Add", "date"}, func(e net.Engine, t []*net.Tensor) { e.Add(t[3], t[3], t[4]) }},
+		{"norm of a map", []string{"Norm", "apple"}, func(e net.Engine, t []*net.Tensor) { e.Norm(t[2], 0, t[0]) }},
+		{"norm place", []string{"Norm", "plum"}, func(e net.Engine, t []*net.Tensor) { e.Norm(t[2], 6, t[3]) }},
+		{"scale", []string{"Scale", "date"}, func(e net.Engine, t []*net.Tensor) { e.Scale(t[3], t[4], 1, 0) }},
+		{"scale limit", []string{"Scale", "fig"}, func(e net.Engine, t []*net.Tensor) { e.Scale(t[3], t[3], 1, -1) }},
+		{"peaks", []string{"Peaks", "two"}, func(e net.Engine, t []*net.Tensor) { e.Peaks(t[5], 0, t[0]) }},
+		{"half a gradient", []string{"ConvGrad", "nil"}, func(e net.Engine, t []*net.Tensor) {
+			e.ConvGrad(nil, t[3], nil, t[1], t[1], t[0], t[3], conv)
+		}},
 		{"sgd", []string{"SGD", "plum"}, func(e net.Engine, t []*net.Tensor) { e.SGD(t[3], t[3], t[2], net.SGD{}) }},
 		{"sgd kind", []string{"SGD", "apple"}, func(e net.Engine, t []*net.Tensor) { e.SGD(t[0], t[0], t[0], net.SGD{}) }},
 		{"stranger", []string{"Upload", "engine"}, func(e net.Engine, t []*net.Tensor) {
@@ -580,6 +524,7 @@ func testMisuse(t *testing.T, newEngine func() net.Engine) {
 // nothing.
 func testAllocations(t *testing.T, newEngine func() net.Engine) {
 	e := open(t, newEngine)
+	var s []*net.Tensor
 	var steps []func()
 	for _, c := range []opCase{
 		convCase(2, 4, 9, 9, 6, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 2, Act: net.ReLU}),
@@ -590,7 +535,6 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 		concatCase(2, 3, 3, 4, 5),
 		lrnCase(2, 8, 3, 3, net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}),
 		dropoutCase(net.Shape{N: 2, C: 30, H: 1, W: 1}, 0.5, net.RandomKey{Seed: 1}),
-		activateCase(net.Shape{N: 2, C: 3, H: 4, W: 4}, net.ReLU),
 		addCase(net.Shape{N: 2, C: 3, H: 4, W: 4}),
 	} {
 		ts := c.allocate(t, e, true)
@@ -601,18 +545,21 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 			c.backward(e, ts)
 			for i := range ts.w {
 				if ts.w[i].Kind != net.Map {
+					e.Add(ts.dw[i], ts.dw[i], ts.dw[i])
+					e.Scale(ts.dw[i], ts.dw[i], 0.5, 1)
+					e.Norm(s[5], i, ts.dw[i])
 					e.SGD(ts.w[i], ts.dw[i], ts.dw[i], net.SGD{LR: 1e-9, Momentum: 0.9})
 				}
 			}
 		})
 	}
-	s := alloc(t, e, mapSpec("x", 4, 10, 1, 1, 0), mapSpec("prob", 4, 10, 1, 1, 0), vector("loss", 4), vector("rank", 4), vector("labels", 4))
+	s = alloc(t, e, mapSpec("x", 4, 10, 1, 1, 0), mapSpec("prob", 4, 10, 1, 1, 0), vector("loss", 4), vector("rank", 4), vector("labels", 4), vector("numbers", 10))
 	host := make([]float32, 40)
-	in, err := e.NewInput(net.InputSpec{N: 4, H: 8, W: 8, Scale: [3]float32{1, 1, 1}, MeanImage: meanImage(9, 9)})
+	in, err := e.NewInput(net.InputSpec{N: 4, H: 8, W: 8, Scale: [3]float32{1, 1, 1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch := net.ImageBatch{N: 4, Pixels: make([]byte, 4*8*8*3), Labels: make([]int32, 4), Origin: make([]int32, 8), Flip: make([]bool, 4)}
+	batch := net.ImageBatch{N: 4, Pixels: make([]byte, 4*8*8*3), Labels: make([]int32, 4)}
 	ctx := t.Context()
 	step := func() {
 		e.Begin(ctx)
@@ -626,8 +573,9 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 			f()
 		}
 		e.Upload(s[0], host)
-		e.SoftmaxLoss(s[1], s[2], s[3], s[0], s[4])
-		e.SoftmaxLossGrad(s[0], s[1], s[4])
+		e.SoftmaxLoss(s[1], s[2], s[3], s[0], s[4], 0.1)
+		e.SoftmaxLossGrad(s[0], s[1], s[4], 0.1)
+		e.Peaks(s[5], 0, s[1])
 		e.Download(host, s[0])
 	}
 	// Which thread takes which task is chance, and so is when each has the

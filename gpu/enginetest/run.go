@@ -47,6 +47,7 @@ func Run(t *testing.T, newEngine func() net.Engine) {
 		{"InPlace", testInPlace},
 		{"Softmax", testSoftmax},
 		{"SGD", testSGD},
+		{"Gradients", testGradients},
 		{"Input", testInput},
 		{"InputErrors", testInputErrors},
 		{"Host", testHost},
@@ -363,6 +364,13 @@ func (c *opCase) check(t testing.TB, e net.Engine, shared bool) {
 	ts.inference = false
 	c.forward(e, ts)
 	if len(c.params) > 0 && c.params[0].Kind != net.Map { // conv and dense
+		e.Upload(ts.dy, in.dy)
+		frozen := ts // wants dx alone
+		frozen.dw = make([]*net.Tensor, len(ts.dw))
+		e.Upload(ts.dx, filled(ts.dx.Shape.Len(), float32(math.NaN())))
+		c.backward(e, frozen)
+		compare(t, "dx alone", get(e, ts.dx), wide(dx), 0)
+		e.Upload(ts.dy, in.dy)
 		again := ts
 		again.dx = nil
 		c.backward(e, again)

@@ -164,7 +164,7 @@ func lrnGradTruth(s net.Shape, g net.LRN, x, dy []float64) []float64 {
 }
 
 // softmaxTruth is net.Ops.SoftmaxLoss.
-func softmaxTruth(s net.Shape, x, labels []float64) (prob, loss, rank []float64) {
+func softmaxTruth(s net.Shape, x, labels []float64, smoothing float32) (prob, loss, rank []float64) {
 	prob, loss, rank = make([]float64, len(x)), make([]float64, s.N), make([]float64, s.N)
 	for n := range s.N {
 		row, p := x[n*s.C:][:s.C], prob[n*s.C:][:s.C]
@@ -185,7 +185,11 @@ func softmaxTruth(s net.Shape, x, labels []float64) (prob, loss, rank []float64)
 			rank[n] = float64(s.C)
 			continue
 		}
-		loss[n] = math.Log(sum) + top - row[label]
+		for i, v := range row {
+			if q := target(i, label, s.C, smoothing); q > 0 { // 0 times an infinite loss is none
+				loss[n] += q * (math.Log(sum) + top - v)
+			}
+		}
 		for i, v := range row {
 			l := row[label]
 			switch {
@@ -202,7 +206,16 @@ func softmaxTruth(s net.Shape, x, labels []float64) (prob, loss, rank []float64)
 	return prob, loss, rank
 }
 
-func softmaxGradTruth(s net.Shape, prob, labels []float64) []float64 {
+// target is the probability that class i of a row should have.
+func target(i, label, classes int, smoothing float32) float64 {
+	q := float64(smoothing) / float64(classes)
+	if i == label {
+		q += 1 - float64(smoothing)
+	}
+	return q
+}
+
+func softmaxGradTruth(s net.Shape, prob, labels []float64, smoothing float32) []float64 {
 	dx := make([]float64, len(prob))
 	for n := range s.N {
 		label := int(labels[n])
@@ -210,10 +223,7 @@ func softmaxGradTruth(s net.Shape, prob, labels []float64) []float64 {
 			if label < 0 {
 				continue
 			}
-			dx[n*s.C+i] = prob[n*s.C+i] / float64(s.N)
-			if i == label {
-				dx[n*s.C+i] -= 1 / float64(s.N)
-			}
+			dx[n*s.C+i] = (prob[n*s.C+i] - target(i, label, s.C, smoothing)) / float64(s.N)
 		}
 	}
 	return dx

@@ -255,6 +255,6 @@ func (e *Engine) convFits(op string, y, x, w, b *net.Tensor, g net.Conv) bool {
 	out := net.Shape{N: s.N, C: o, H: (s.H+2*g.Pad-g.Size)/g.Stride + 1, W: (s.W+2*g.Pad-g.Size)/g.Stride + 1}
 	return e.expect(op, "x", x, net.Map, s) &&
 		e.expect(op, "w", w, net.Filter, net.Shape{N: o, C: s.C / groups, H: g.Size, W: g.Size}) &&
-		e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1}) &&
+		(b == nil || e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1})) &&
 		e.expect(op, "y", y, net.Map, out)
 }

@@ -8,11 +8,11 @@ import (
 // ConvGrad computes the gradients of Conv, after turning dy into the gradient of
 // what went into the activation.
 func (e *Engine) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
-	if !e.ready("ConvGrad", dw, db, dy, y, x, w) || !e.convFits("ConvGrad", y, x, w, db, g) ||
-		!e.expect("ConvGrad", "dy", dy, net.Map, y.Shape) || !e.expect("ConvGrad", "dw", dw, net.Filter, w.Shape) {
+	if !e.ready("ConvGrad", dy, y, x, w) || !e.wanted("ConvGrad", dw, db) || !e.convFits("ConvGrad", y, x, w, db, g) ||
+		!e.expect("ConvGrad", "dy", dy, net.Map, y.Shape) || dw != nil && !e.expect("ConvGrad", "dw", dw, net.Filter, w.Shape) {
 		return
 	}
-	if filterGroups(dw.Spec) != filterGroups(w.Spec) {
+	if dw != nil && filterGroups(dw.Spec) != filterGroups(w.Spec) {
 		e.fail("ConvGrad: %q was made for %d groups, not %d", dw.Name, filterGroups(dw.Spec), filterGroups(w.Spec))
 		return
 	}
@@ -20,15 +20,23 @@ func (e *Engine) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
 		return
 	}
 	e.delta("ConvGrad", db, dy, y, g.Act)
-	e.convWeightGrad(dw, dy, x, g)
+	if dw != nil {
+		e.convWeightGrad(dw, dy, x, g)
+	}
 	if dx != nil {
 		e.convDataGrad(dx, dy, w, g)
 	}
 }
 
+// wanted says whether the gradients of weight and bias are both wanted and ready, or
+// neither is wanted.
+func (e *Engine) wanted(op string, dw, db *net.Tensor) bool {
+	return dw == nil && db == nil || e.ready(op, dw, db)
+}
+
 // deltaJob multiplies dy by the activation's derivative, told by y, and sums it
 // over images and pixels into a bias's gradient while it is in the cache. A task
-// is a part of the images, which has its own sums.
+// is a part of the images, which has its own sums. Without a bias there are none.
 type deltaJob struct {
 	dy, y  view
 	act    net.Activation
@@ -37,17 +45,24 @@ type deltaJob struct {
 	parts  int
 	width  int       // of the sums of a part
 	sums   []float32 // whole panels a part
+	bias   bool
 }
 
 const deltaParts = 16
 
 func (e *Engine) delta(op string, db, dy, y *net.Tensor, act net.Activation) {
+	if db == nil && act == net.None {
+		return
+	}
 	j := &e.jobs.delta
-	*j = deltaJob{dy: open(dy), y: open(y), act: act, points: simd.PointsOf(e.level), tiles: simd.TilesFor(e.level, dy.Shape.C)}
+	*j = deltaJob{bias: db != nil, dy: open(dy), y: open(y), act: act, points: simd.PointsOf(e.level), tiles: simd.TilesFor(e.level, dy.Shape.C)}
 	j.parts = min(j.dy.n, deltaParts)
 	j.width = panels(j.dy.c, j.tiles) * j.tiles.Lanes
 	j.sums = need(&e.scratch, j.parts*j.width)
 	e.run(op, j.parts, j)
+	if db == nil {
+		return
+	}
 	sum := db.Mem.(*memory).f
 	copy(sum, j.sums)
 	for part := 1; part < j.parts; part++ {
@@ -67,12 +82,12 @@ func (j *deltaJob) do(w *worker, part int) {
 		}
 		for h := range j.dy.h {
 			j.slope(j.dy.line(n, h), j.y.line(n, h))
-			if j.dy.h*j.dy.w > 1 { // a line's sum first, which keeps the sums short
+			if j.bias && j.dy.h*j.dy.w > 1 { // a line's sum first, which keeps the sums short
 				j.sum(w, sums, j.dy.line(n, h), j.dy.c, j.dy.w)
 			}
 		}
 	}
-	if j.dy.h*j.dy.w == 1 {
+	if j.bias && j.dy.h*j.dy.w == 1 {
 		j.sum(w, sums, j.dy.line(from, 0), j.dy.image, to-from)
 	}
 }

@@ -117,21 +117,23 @@ func (e *Engine) denseFits(op string, y, x, w, b *net.Tensor, act net.Activation
 	s, o := x.Shape, w.Shape.N
 	return e.expect(op, "x", x, net.Map, s) &&
 		e.expect(op, "w", w, net.Matrix, net.Shape{N: o, C: s.C, H: s.H, W: s.W}) &&
-		e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1}) &&
+		(b == nil || e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1})) &&
 		e.expect(op, "y", y, net.Map, net.Shape{N: s.N, C: o, H: 1, W: 1})
 }
 
 // DenseGrad computes the gradients of Dense, see ConvGrad.
 func (e *Engine) DenseGrad(dx, dw, db, dy, y, x, w *net.Tensor, act net.Activation) {
-	if !e.ready("DenseGrad", dw, db, dy, y, x, w) || !e.denseFits("DenseGrad", y, x, w, db, act) ||
-		!e.expect("DenseGrad", "dy", dy, net.Map, y.Shape) || !e.expect("DenseGrad", "dw", dw, net.Matrix, w.Shape) {
+	if !e.ready("DenseGrad", dy, y, x, w) || !e.wanted("DenseGrad", dw, db) || !e.denseFits("DenseGrad", y, x, w, db, act) ||
+		!e.expect("DenseGrad", "dy", dy, net.Map, y.Shape) || dw != nil && !e.expect("DenseGrad", "dw", dw, net.Matrix, w.Shape) {
 		return
 	}
 	if dx != nil && (!e.ready("DenseGrad", dx) || !e.expect("DenseGrad", "dx", dx, net.Map, x.Shape)) {
 		return
 	}
 	e.delta("DenseGrad", db, dy, y, act)
-	e.denseWeightGrad(dw, dy, x)
+	if dw != nil {
+		e.denseWeightGrad(dw, dy, x)
+	}
 	if dx != nil {
 		e.denseDataGrad(dx, dy, w)
 	}

@@ -71,10 +71,13 @@ type jobs struct {
 	lrn         lrnJob
 	lrnGrad     lrnGradJob
 	dropout     dropoutJob
-	activate    activateJob
 	points      pointsJob
 	softmax     softmaxJob
 	sgd         sgdJob
+	norm        normJob
+	scale       scaleJob
+	add         addJob
+	peaks       peaksJob
 }
 
 // worker is what one goroutine has for itself.

@@ -33,6 +33,10 @@ func (e *Engine) Copy(y, x *net.Tensor) {
 
 // Add is y = a + b.
 func (e *Engine) Add(y, a, b *net.Tensor) {
+	if y != nil && y.Kind != net.Map {
+		e.addParameters(y, a, b)
+		return
+	}
 	if !e.ready("Add", y, a, b) || !e.expect("Add", "a", a, net.Map, a.Shape) ||
 		!e.expect("Add", "b", b, net.Map, a.Shape) || !e.expect("Add", "y", y, net.Map, a.Shape) {
 		return

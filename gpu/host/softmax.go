@@ -14,14 +14,15 @@ const tiny = 0x1p-126
 type softmaxJob struct {
 	x, prob, dx        view
 	loss, rank, labels []float32
+	smoothing          float64
 	backward           bool
 }
 
 // SoftmaxLoss gives probabilities, losses and ranks. Sums are taken in float64
 // and the loss from the logits, so that no probability is too small for it.
 // Probabilities below tiny are zero.
-func (e *Engine) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
-	if !e.ready("SoftmaxLoss", prob, loss, rank, x, labels) {
+func (e *Engine) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor, smoothing float32) {
+	if !e.ready("SoftmaxLoss", prob, loss, rank, x, labels) || !e.smoothingFits("SoftmaxLoss", smoothing) {
 		return
 	}
 	row := net.Shape{N: 1, C: x.Shape.N, H: 1, W: 1}
@@ -32,15 +33,15 @@ func (e *Engine) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
 		return
 	}
 	j := &e.jobs.softmax
-	j.backward = false
+	j.backward, j.smoothing = false, float64(smoothing)
 	j.x, j.prob = open(x), open(prob)
 	j.loss, j.rank, j.labels = loss.Mem.(*memory).f, rank.Mem.(*memory).f, labels.Mem.(*memory).f
 	e.run("SoftmaxLoss", j.x.n, j)
 }
 
 // SoftmaxLossGrad is the gradient of the mean loss.
-func (e *Engine) SoftmaxLossGrad(dx, prob, labels *net.Tensor) {
-	if !e.ready("SoftmaxLossGrad", dx, prob, labels) {
+func (e *Engine) SoftmaxLossGrad(dx, prob, labels *net.Tensor, smoothing float32) {
+	if !e.ready("SoftmaxLossGrad", dx, prob, labels) || !e.smoothingFits("SoftmaxLossGrad", smoothing) {
 		return
 	}
 	flat := net.Shape{N: prob.Shape.N, C: prob.Shape.C, H: 1, W: 1}
@@ -50,9 +51,17 @@ func (e *Engine) SoftmaxLossGrad(dx, prob, labels *net.Tensor) {
 		return
 	}
 	j := &e.jobs.softmax
-	j.backward = true
+	j.backward, j.smoothing = true, float64(smoothing)
 	j.prob, j.dx, j.labels = open(prob), open(dx), labels.Mem.(*memory).f
 	e.run("SoftmaxLossGrad", j.prob.n, j)
+}
+
+func (e *Engine) smoothingFits(op string, smoothing float32) bool {
+	if !(smoothing >= 0 && smoothing < 1) {
+		e.fail("%s: a smoothing of %g is not from 0 to below 1", op, smoothing)
+		return false
+	}
+	return true
 }
 
 func (e *Engine) labelsFit(op string, labels *net.Tensor, classes int) bool {
@@ -91,7 +100,15 @@ func (j *softmaxJob) do(_ *worker, n int) {
 		j.loss[n], j.rank[n] = 0, float32(len(x))
 		return
 	}
-	j.loss[n] = float32(math.Log(sum) - (float64(x[label]) - float64(top)))
+	loss := math.Log(sum) - (float64(x[label]) - float64(top))
+	if j.smoothing > 0 {
+		var rest float64
+		for _, v := range x {
+			rest += math.Log(sum) - (float64(v) - float64(top))
+		}
+		loss = (1-j.smoothing)*loss + j.smoothing*rest/float64(len(x))
+	}
+	j.loss[n] = float32(loss)
 	rank := 0
 	for i, v := range x {
 		if before(v, x[label], i < label) {
@@ -121,9 +138,13 @@ func (j *softmaxJob) grad(n int) {
 		return
 	}
 	count := float32(j.prob.n)
+	share := float32(j.smoothing / float64(len(prob)))
+	hit := float32(1 - j.smoothing + j.smoothing/float64(len(prob)))
 	for i, p := range prob {
 		if i == label {
-			p--
+			p -= hit
+		} else {
+			p -= share
 		}
 		dx[i] = p / count
 		if dx[i] < tiny && dx[i] > -tiny {

@@ -217,8 +217,8 @@ type recorder struct {
 	logits []float32
 }
 
-func (r *recorder) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
+func (r *recorder) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor, smoothing float32) {
 	r.logits = make([]float32, x.Shape.Len())
 	r.Download(r.logits, x)
-	r.Engine.SoftmaxLoss(prob, loss, rank, x, labels)
+	r.Engine.SoftmaxLoss(prob, loss, rank, x, labels, smoothing)
 }

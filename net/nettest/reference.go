@@ -168,7 +168,7 @@ func (in *input) Load(b net.ImageBatch) error {
 		defer b.Release()
 	}
 	s := in.spec
-	if b.N > s.N || len(b.Pixels) != b.N*s.H*s.W*3 || len(b.Labels) != b.N || s.MeanImage != nil && len(b.Origin) != 2*b.N {
+	if b.N > s.N || len(b.Pixels) != b.N*s.H*s.W*3 || len(b.Labels) != b.N {
 		return fmt.Errorf("a batch of %d images does not fit", b.N)
 	}
 	in.n = b.N
@@ -182,16 +182,7 @@ func (in *input) Load(b net.ImageBatch) error {
 		for h := range s.H {
 			for w := range s.W {
 				for c := range 3 {
-					v := float64(b.Pixels[((n*s.H+h)*s.W+w)*3+c])
-					if m := s.MeanImage; m == nil {
-						v -= float64(s.Mean[c])
-					} else {
-						x := w
-						if b.Flip != nil && b.Flip[n] {
-							x = s.W - 1 - w
-						}
-						v -= float64(m.Pixels[((int(b.Origin[2*n+1])+h)*m.W+int(b.Origin[2*n])+x)*3+c])
-					}
+					v := float64(b.Pixels[((n*s.H+h)*s.W+w)*3+c]) - float64(s.Mean[c])
 					if b.Shift != nil {
 						v += float64(b.Shift[n*3+c])
 					}
@@ -275,25 +266,34 @@ func (e *Reference) Conv(y, x, w, b *net.Tensor, g net.Conv) {
 	}
 }
 
+// wanted is what a gradient holds, nil for one that is not wanted.
+func wanted(t *net.Tensor) []float64 {
+	if t == nil {
+		return nil
+	}
+	return Values(t)
+}
+
 // ConvGrad is the backward pass of Conv.
 func (e *Reference) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
-	if !e.run("ConvGrad", dw.Shape == w.Shape && dy.Shape == y.Shape) {
+	if !e.run("ConvGrad", (dw == nil || dw.Shape == w.Shape) && (dw == nil) == (db == nil) && dy.Shape == y.Shape) {
 		return
 	}
-	DW, DB, DY, Y, X, W := Values(dw), Values(db), Values(dy), Values(y), Values(x), Values(w)
-	var DX []float64
-	if dx != nil {
-		DX = Values(dx)
-	}
+	DY, Y, X, W := Values(dy), Values(y), Values(x), Values(w)
+	DX, DW, DB := wanted(dx), wanted(dw), wanted(db)
 	clear(DX)
 	clear(DW)
 	clear(DB)
 	for i := range DY {
 		DY[i] *= slope(Y[i], g.Act)
-		DB[i/(y.Shape.H*y.Shape.W)%y.Shape.C] += DY[i]
+		if DB != nil {
+			DB[i/(y.Shape.H*y.Shape.W)%y.Shape.C] += DY[i]
+		}
 	}
 	taps(y.Shape, x.Shape, w.Shape, g, func(o, i, k int) {
-		DW[k] += X[i] * DY[o]
+		if DW != nil {
+			DW[k] += X[i] * DY[o]
+		}
 		if DX != nil {
 			DX[i] += W[k] * DY[o]
 		}
@@ -320,23 +320,24 @@ func (e *Reference) Dense(y, x, w, b *net.Tensor, act net.Activation) {
 // DenseGrad is the backward pass of Dense.
 func (e *Reference) DenseGrad(dx, dw, db, dy, y, x, w *net.Tensor, act net.Activation) {
 	in, out := x.Shape.Image(), y.Shape.C
-	if !e.run("DenseGrad", dw.Shape == w.Shape && dy.Shape == y.Shape) {
+	if !e.run("DenseGrad", (dw == nil || dw.Shape == w.Shape) && (dw == nil) == (db == nil) && dy.Shape == y.Shape) {
 		return
 	}
-	DW, DB, X, W := Values(dw), Values(db), Values(x), Values(w)
-	var DX []float64
-	if dx != nil {
-		DX = Values(dx)
-	}
+	X, W := Values(x), Values(w)
+	DX, DW, DB := wanted(dx), wanted(dw), wanted(db)
 	clear(DX)
 	clear(DW)
 	clear(DB)
 	for n := range x.Shape.N {
 		for o := range out {
 			d := Values(dy)[n*out+o] * slope(Values(y)[n*out+o], act)
-			DB[o] += d
+			if DB != nil {
+				DB[o] += d
+			}
 			for i := range in {
-				DW[o*in+i] += d * X[n*in+i]
+				if DW != nil {
+					DW[o*in+i] += d * X[n*in+i]
+				}
 				if DX != nil {
 					DX[n*in+i] += d * W[o*in+i]
 				}
@@ -528,7 +529,7 @@ func (e *Reference) Add(y, a, b *net.Tensor) {
 }
 
 // SoftmaxLoss gives probabilities, losses and ranks.
-func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
+func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor, smoothing float32) {
 	if !e.run("SoftmaxLoss", prob.Shape == x.Shape && labels.Shape.C == x.Shape.N && slices.Max(Values(labels)) < float64(x.Shape.C)) {
 		return
 	}
@@ -548,7 +549,15 @@ func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
 		if label < 0 {
 			continue
 		}
-		Values(loss)[n] = math.Log(sum) + top - row[label]
+		uniform := 0.
+		for _, v := range row {
+			uniform += (math.Log(sum) + top - v) / float64(classes)
+		}
+		s := float64(smoothing)
+		Values(loss)[n] = (1 - s) * (math.Log(sum) + top - row[label])
+		if s > 0 { // 0 times an infinite loss is none
+			Values(loss)[n] += s * uniform
+		}
 		before := 0
 		for c, v := range row {
 			if c != label && (v > row[label] || v == row[label] && c < label || math.IsNaN(v)) {
@@ -562,59 +571,77 @@ func (e *Reference) SoftmaxLoss(prob, loss, rank, x, labels *net.Tensor) {
 	}
 }
 
-// SoftmaxLossGrad is dx = (prob - onehot(label)) / N.
-func (e *Reference) SoftmaxLossGrad(dx, prob, labels *net.Tensor) {
+// SoftmaxLossGrad is dx = (prob - q) / N.
+func (e *Reference) SoftmaxLossGrad(dx, prob, labels *net.Tensor, smoothing float32) {
 	if !e.run("SoftmaxLossGrad", dx.Shape == prob.Shape) {
 		return
 	}
 	classes, rows := dx.Shape.C, dx.Shape.N
 	for i, p := range Values(prob) {
+		s := float64(smoothing)
 		switch label := int(Values(labels)[i/classes]); {
 		case label < 0:
 			p = 0
 		case label == i%classes:
-			p--
+			p -= 1 - s + s/float64(classes)
+		default:
+			p -= s / float64(classes)
 		}
 		Values(dx)[i] = p / float64(rows)
 	}
 }
 
-// Activate is y = act(x).
-func (e *Reference) Activate(y, x *net.Tensor, act net.Activation) {
-	if e.run("Activate", y.Shape == x.Shape) {
-		for i, v := range Values(x) {
-			Values(y)[i] = activate(v, act)
+// Norm is out[at] = |x|.
+func (e *Reference) Norm(out *net.Tensor, at int, x *net.Tensor) {
+	if !e.run("Norm", at < out.Shape.C) {
+		return
+	}
+	sum := 0.
+	for _, v := range Values(x) {
+		sum += v * v
+	}
+	Values(out)[at] = math.Sqrt(sum)
+}
+
+// Scale is y = x * by within limit.
+func (e *Reference) Scale(y, x *net.Tensor, by, limit float32) {
+	if !e.run("Scale", y.Shape == x.Shape) {
+		return
+	}
+	for i, v := range Values(x) {
+		v *= float64(by)
+		if l := float64(limit); limit > 0 {
+			v = max(-l, min(l, v))
+		}
+		Values(y)[i] = v
+	}
+}
+
+// Peaks is the greatest number of each channel.
+func (e *Reference) Peaks(out *net.Tensor, at int, x *net.Tensor) {
+	if !e.run("Peaks", at+x.Shape.C <= out.Shape.C) {
+		return
+	}
+	peaks := Values(out)[at:][:x.Shape.C]
+	for c := range peaks {
+		peaks[c] = math.Inf(-1)
+	}
+	for i, v := range Values(x) {
+		c := i / (x.Shape.H * x.Shape.W) % x.Shape.C
+		if greater(v, peaks[c]) {
+			peaks[c] = v
 		}
 	}
 }
 
-// ActivateGrad is dx = dy times the slope.
-func (e *Reference) ActivateGrad(dx, dy, y *net.Tensor, act net.Activation) {
-	if e.run("ActivateGrad", dx.Shape == dy.Shape && dy.Shape == y.Shape) {
-		for i, d := range Values(dy) {
-			Values(dx)[i] = d * slope(Values(y)[i], act)
-		}
-	}
-}
-
-// SGD is one step in the form that is asked for.
+// SGD is the paper's rule.
 func (e *Reference) SGD(w, v, dw *net.Tensor, s net.SGD) {
 	if !e.run("SGD", w.Shape == v.Shape && w.Shape == dw.Shape) {
 		return
 	}
 	for i, d := range Values(dw) {
-		m, lr := float64(s.Momentum), float64(s.LR)
-		g := d + float64(s.Decay)*Values(w)[i]
-		switch s.Form {
-		case net.PaperMomentum:
-			Values(v)[i] = m*Values(v)[i] - lr*g
-			Values(w)[i] += Values(v)[i]
-		case net.TorchMomentum:
-			Values(v)[i] = m*Values(v)[i] - g
-			Values(w)[i] += lr * Values(v)[i]
-		case net.NesterovMomentum:
-			Values(v)[i] = m*Values(v)[i] - g
-			Values(w)[i] += lr * (m*Values(v)[i] - g)
-		}
+		step := float64(s.Momentum)*Values(v)[i] - float64(s.Decay)*float64(s.LR)*Values(w)[i] - float64(s.LR)*d
+		Values(v)[i] = step
+		Values(w)[i] += step
 	}
 }
