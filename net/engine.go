@@ -67,6 +67,12 @@ type Ops interface {
 	// and take about a hundredth of a training step of alexnet to compute.
 	LRN(y, x *Tensor, g LRN)
 	LRNGrad(dx, dy, x *Tensor, g LRN)
+	// Activate is y = act(x), for an activation that does not follow a convolution or
+	// a dense layer at once. y may be x.
+	Activate(y, x *Tensor, act Activation)
+	// ActivateGrad is dx = dy times the slope of the activation that gave y. dx may
+	// be dy.
+	ActivateGrad(dx, dy, y *Tensor, act Activation)
 	// Dropout is y = x * mask, the mask (0 or 1/keep) a pure function of key and
 	// the element's place in NCHW order, see DropoutMask. It is its own backward
 	// pass. y and x may be the same tensor.
@@ -98,8 +104,7 @@ type Ops interface {
 	// Peaks is out[at+c] = the greatest x of channel c over all images and places;
 	// out is a Vector, and keeps its other elements. A ReLU whose peak is 0 is dead.
 	Peaks(out *Tensor, at int, x *Tensor)
-	// SGD is the paper's rule (section 5): v = momentum*v - decay*lr*w - lr*dw,
-	// then w = w + v.
+	// SGD is one step of gradient descent with momentum, see SGD.Factors.
 	SGD(w, v, dw *Tensor, s SGD)
 }
 
@@ -174,7 +179,36 @@ type LRN struct {
 }
 
 // SGD holds the numbers of one update of one parameter.
-type SGD struct{ LR, Momentum, Decay float32 }
+type SGD struct {
+	LR, Momentum, Decay float32
+	Form                MomentumForm
+}
+
+// MomentumForm is what momentum remembers. The forms differ where the learning
+// rate changes: what PaperMomentum remembers of steps at the old rate stays as
+// large as it was.
+type MomentumForm int
+
+// The forms, with g = dw + decay*w:
+const (
+	PaperMomentum    MomentumForm = iota // v = momentum*v - lr*g, w = w + v (the paper, cuda-convnet, Caffe)
+	TorchMomentum                        // v = momentum*v - g, w = w + lr*v (PyTorch, whose buffer is -v)
+	NesterovMomentum                     // the same v, w = w + lr*(momentum*v - g) (PyTorch's nesterov)
+)
+
+// Factors says what every form computes:
+//
+//	v' = momentum*v - decay*w - rate*dw
+//	w' = w + (ahead*v' - back*v)
+func (s SGD) Factors() (momentum, decay, rate, ahead, back float32) {
+	switch s.Form {
+	case TorchMomentum:
+		return s.Momentum, s.Decay, 1, s.LR, 0
+	case NesterovMomentum: // momentum*v' - g is (1+momentum)*v' - momentum*v
+		return s.Momentum, s.Decay, 1, s.LR * (1 + s.Momentum), s.LR * s.Momentum
+	}
+	return s.Momentum, s.Decay * s.LR, s.LR, 1, 0
+}
 
 // InputSpec says how a batch of uint8 images becomes the first activation:
 // x = (pixel - Mean + shift) * Scale a channel, with zeros around.
@@ -182,8 +216,18 @@ type InputSpec struct {
 	N, H, W                  int // of the images in a batch (N at most)
 	Top, Bottom, Left, Right int // padding, in pixels
 	Mean, Scale              [3]float32
-	BGR                      bool // channel order of the tensor; the batch is RGB
-	Halo                     int
+	// MeanImage, unless nil, takes the place of Mean: what is subtracted from a pixel
+	// is the mean at its place on the canvas, see ImageBatch.
+	MeanImage *MeanImage
+	BGR       bool // channel order of the tensor; the batch is RGB
+	Halo      int
+}
+
+// MeanImage is the mean of the images that a network is trained on. One of
+// 1 x 1 is the mean of their channels.
+type MeanImage struct {
+	H, W   int
+	Pixels []float32 // H x W x 3, RGB, in levels
 }
 
 // Shape is the shape of the tensor that an Input gives.
@@ -197,6 +241,12 @@ type ImageBatch struct {
 	Pixels []byte    // N x H x W x 3, RGB
 	Shift  []float32 // N x 3, RGB, in pixel levels; nil for none
 	Labels []int32   // N
+	// Origin (N x 2: x, y) is where on its canvas an image was cut out, before it was
+	// mirrored where Flip says so (N; nil for nowhere). With a mean image, whose size
+	// is the canvas's, pixel (x, y) of an image of W is over the canvas's
+	// (Origin x + x, Origin y + y), or (Origin x + W-1-x, Origin y + y) if mirrored.
+	Origin []int32
+	Flip   []bool
 	// Release is called once when nothing above is needed any more, perhaps from
 	// another goroutine; nil for nothing.
 	Release func()

@@ -159,21 +159,36 @@ func testSGD(t *testing.T, newEngine func() net.Engine) {
 		ts := alloc(t, e, spec, spec, spec)
 		n := spec.Shape.Len()
 		w, v := normal(r, n), normal(r, n)
-		e.Upload(ts[0], w)
-		e.Upload(ts[1], v)
-		wantW, wantV := wide(w), wide(v)
 		s := net.SGD{LR: 0.01, Momentum: 0.9, Decay: 0.0005}
-		for range 3 {
-			dw := normal(r, n)
-			e.Upload(ts[2], dw)
-			e.SGD(ts[0], ts[1], ts[2], s)
-			for i := range wantW {
-				wantV[i] = float64(s.Momentum)*wantV[i] - float64(s.Decay)*float64(s.LR)*wantW[i] - float64(s.LR)*float64(dw[i])
-				wantW[i] += wantV[i]
+		for _, form := range []net.MomentumForm{net.TorchMomentum, net.NesterovMomentum, net.PaperMomentum} {
+			s.Form = form
+			e.Upload(ts[0], w)
+			e.Upload(ts[1], v)
+			wantW, wantV := wide(w), wide(v)
+			for step := range 3 {
+				s.LR = 0.01 / float32(step+1)
+				m, lr := float64(s.Momentum), float64(s.LR)
+				dw := normal(r, n)
+				e.Upload(ts[2], dw)
+				e.SGD(ts[0], ts[1], ts[2], s)
+				for i := range wantW {
+					g := float64(dw[i]) + float64(s.Decay)*wantW[i]
+					switch form {
+					case net.PaperMomentum:
+						wantV[i] = m*wantV[i] - lr*g
+						wantW[i] += wantV[i]
+					case net.TorchMomentum:
+						wantV[i] = m*wantV[i] - g
+						wantW[i] += lr * wantV[i]
+					case net.NesterovMomentum:
+						wantV[i] = m*wantV[i] - g
+						wantW[i] += lr * (m*wantV[i] - g)
+					}
+				}
 			}
+			compare(t, fmt.Sprint("w of form ", form), get(e, ts[0]), wantW, 3e-7)
+			compare(t, fmt.Sprint("v of form ", form), get(e, ts[1]), wantV, 3e-7)
 		}
-		compare(t, "w", get(e, ts[0]), wantW, 3e-7)
-		compare(t, "v", get(e, ts[1]), wantV, 3e-7)
 
 		// Momentum that nothing feeds ends at zero, not among the denormals.
 		e.Upload(ts[0], make([]float32, n))
@@ -192,6 +207,8 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 	for _, s := range []net.InputSpec{
 		{N: 3, H: 4, W: 5, Mean: [3]float32{100, 110, 120}, Scale: [3]float32{1, 1, 1}},
 		{N: 2, H: 3, W: 3, Top: 1, Bottom: 2, Left: 3, Right: 0, Mean: [3]float32{123.5, 117, 104}, Scale: [3]float32{0.5, 0.017, 2}, BGR: true, Halo: 2},
+		{N: 3, H: 4, W: 11, MeanImage: meanImage(7, 14), Scale: [3]float32{0.5, 2, 1}},
+		{N: 3, H: 4, W: 19, Top: 1, Right: 2, MeanImage: meanImage(4, 19), Scale: [3]float32{1, 1, 1}, BGR: true, Halo: 1},
 	} {
 		in, err := e.NewInput(s)
 		if err != nil {
@@ -209,6 +226,16 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 			if n%2 == 1 {
 				b.Shift = normal(r, 3*n)
 			}
+			if m := s.MeanImage; m != nil {
+				for range n {
+					b.Origin = append(b.Origin, int32(r.IntN(m.W-s.W+1)), int32(r.IntN(m.H-s.H+1)))
+				}
+				if n == s.N {
+					for i := range n {
+						b.Flip = append(b.Flip, i%2 == 1)
+					}
+				}
+			}
 			shape := s.Shape()
 			want, labels := make([]float64, shape.Len()), make([]float64, s.N)
 			for i := range labels {
@@ -223,7 +250,15 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 				if s.BGR {
 					c = 2 - rgb
 				}
-				v := float32(b.Pixels[i]) - s.Mean[rgb]
+				mean := s.Mean[rgb]
+				if m := s.MeanImage; m != nil {
+					x := w
+					if b.Flip != nil && b.Flip[image] {
+						x = s.W - 1 - w
+					}
+					mean = m.Pixels[((int(b.Origin[2*image+1])+h)*m.W+int(b.Origin[2*image])+x)*3+rgb]
+				}
+				v := float32(b.Pixels[i]) - mean
 				if b.Shift != nil {
 					v += b.Shift[3*image+rgb]
 				}
@@ -259,6 +294,15 @@ func testInput(t *testing.T, newEngine func() net.Engine) {
 	}
 }
 
+// meanImage is one whose numbers all differ.
+func meanImage(h, w int) *net.MeanImage {
+	m := &net.MeanImage{H: h, W: w, Pixels: make([]float32, h*w*3)}
+	for i := range m.Pixels {
+		m.Pixels[i] = 100 + 0.37*float32(i)
+	}
+	return m
+}
+
 func testInputErrors(t *testing.T, newEngine func() net.Engine) {
 	e := open(t, newEngine)
 	in, err := e.NewInput(net.InputSpec{N: 2, H: 2, W: 2, Scale: [3]float32{1, 1, 1}})
@@ -280,6 +324,29 @@ func testInputErrors(t *testing.T, newEngine func() net.Engine) {
 	}
 	if _, err := e.NewInput(net.InputSpec{N: 0, H: 2, W: 2}); err == nil {
 		t.Error("an input without rows was made")
+	}
+	for _, m := range []*net.MeanImage{meanImage(1, 9), meanImage(9, 1), {H: 2, W: 2, Pixels: make([]float32, 11)}} {
+		if _, err := e.NewInput(net.InputSpec{N: 1, H: 2, W: 2, MeanImage: m}); err == nil {
+			t.Errorf("an input with a mean image of %dx%d was made", m.W, m.H)
+		}
+	}
+	over, err := e.NewInput(net.InputSpec{N: 1, H: 2, W: 2, Scale: [3]float32{1, 1, 1}, MeanImage: meanImage(3, 4)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, b := range []net.ImageBatch{
+		{}, {Origin: []int32{0}}, {Origin: []int32{-1, 0}}, {Origin: []int32{0, -1}}, {Origin: []int32{3, 0}}, {Origin: []int32{0, 2}},
+		{Origin: []int32{0, 0}, Flip: []bool{true, false}},
+	} {
+		b.N, b.Pixels, b.Labels = 1, make([]byte, 12), make([]int32, 1)
+		released := 0
+		b.Release = func() { released++ }
+		if err := over.Load(b); err == nil || released != 1 {
+			t.Errorf("a batch with origins %v, mirrored %v: error %v, released %d times", b.Origin, b.Flip, err, released)
+		}
+	}
+	if err := over.Close(); err != nil {
+		t.Fatal(err)
 	}
 	if err := in.Close(); err != nil {
 		t.Fatal(err)
@@ -477,6 +544,9 @@ func testMisuse(t *testing.T, newEngine func() net.Engine) {
 		}},
 		{"dropout", []string{"Dropout", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[1], t[0], 0.5, net.RandomKey{}) }},
 		{"dropout keep", []string{"Dropout"}, func(e net.Engine, t []*net.Tensor) { e.Dropout(t[0], t[0], 0, net.RandomKey{}) }},
+		{"activation", []string{"Activate", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Activate(t[1], t[0], net.ReLU) }},
+		{"activation unknown", []string{"Activate", "7"}, func(e net.Engine, t []*net.Tensor) { e.Activate(t[0], t[0], 7) }},
+		{"slope", []string{"ActivateGrad", "pear"}, func(e net.Engine, t []*net.Tensor) { e.ActivateGrad(t[0], t[1], t[0], net.ReLU) }},
 		{"copy", []string{"Copy", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Copy(t[1], t[0]) }},
 		{"add", []string{"Add", "pear"}, func(e net.Engine, t []*net.Tensor) { e.Add(t[0], t[0], t[1]) }},
 		{"softmax", []string{"SoftmaxLoss", "apple"}, func(e net.Engine, t []*net.Tensor) { e.SoftmaxLoss(t[0], t[5], t[5], t[0], t[5], 0) }},
@@ -535,6 +605,7 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 		concatCase(2, 3, 3, 4, 5),
 		lrnCase(2, 8, 3, 3, net.LRN{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75}),
 		dropoutCase(net.Shape{N: 2, C: 30, H: 1, W: 1}, 0.5, net.RandomKey{Seed: 1}),
+		activateCase(net.Shape{N: 2, C: 3, H: 4, W: 4}, net.ReLU),
 		addCase(net.Shape{N: 2, C: 3, H: 4, W: 4}),
 	} {
 		ts := c.allocate(t, e, true)
@@ -545,6 +616,7 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 			c.backward(e, ts)
 			for i := range ts.w {
 				if ts.w[i].Kind != net.Map {
+
 					e.Add(ts.dw[i], ts.dw[i], ts.dw[i])
 					e.Scale(ts.dw[i], ts.dw[i], 0.5, 1)
 					e.Norm(s[5], i, ts.dw[i])
@@ -555,11 +627,11 @@ func testAllocations(t *testing.T, newEngine func() net.Engine) {
 	}
 	s = alloc(t, e, mapSpec("x", 4, 10, 1, 1, 0), mapSpec("prob", 4, 10, 1, 1, 0), vector("loss", 4), vector("rank", 4), vector("labels", 4), vector("numbers", 10))
 	host := make([]float32, 40)
-	in, err := e.NewInput(net.InputSpec{N: 4, H: 8, W: 8, Scale: [3]float32{1, 1, 1}})
+	in, err := e.NewInput(net.InputSpec{N: 4, H: 8, W: 8, Scale: [3]float32{1, 1, 1}, MeanImage: meanImage(9, 9)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	batch := net.ImageBatch{N: 4, Pixels: make([]byte, 4*8*8*3), Labels: make([]int32, 4)}
+	batch := net.ImageBatch{N: 4, Pixels: make([]byte, 4*8*8*3), Labels: make([]int32, 4), Origin: make([]int32, 8), Flip: make([]bool, 4)}
 	ctx := t.Context()
 	step := func() {
 		e.Begin(ctx)

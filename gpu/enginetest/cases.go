@@ -316,6 +316,31 @@ func dropoutCase(s net.Shape, keep float32, key net.RandomKey) opCase {
 	}
 }
 
+func activateCase(s net.Shape, a net.Activation) opCase {
+	return opCase{
+		name: fmt.Sprintf("Activate/%v/act%d", s, a),
+		x:    s, y: s, halo: 1,
+		forward:  func(e net.Engine, t tensors) { e.Activate(t.y, t.x, a) },
+		backward: func(e net.Engine, t tensors) { e.ActivateGrad(t.dx, t.dy, t.y, a) },
+		truth: func(x []float64, _ [][]float64) []float64 {
+			y := make([]float64, len(x))
+			for i, v := range x {
+				y[i] = act(a, v)
+			}
+			return y
+		},
+		gradTruth: func(_ []float64, _ [][]float64, y, dy []float64) ([]float64, [][]float64) {
+			dx := make([]float64, len(dy))
+			for i, d := range dy {
+				dx[i] = d * slope(a, y[i])
+			}
+			return dx, nil
+		},
+		tolerance: 2e-7, gradTolerance: 3e-7,
+		smooth: a != net.ReLU,
+	}
+}
+
 func copyCase(s net.Shape) opCase {
 	return opCase{
 		name: fmt.Sprintf("Copy/%v", s),
@@ -420,6 +445,9 @@ func table() []opCase {
 		dropoutCase(net.Shape{N: 2, C: 5, H: 3, W: 7}, 0.5, net.RandomKey{Seed: 1 << 63, Step: 1 << 40, Layer: 1 << 31}),
 		dropoutCase(net.Shape{N: 40, C: 129, H: 1, W: 1}, 0.9, net.RandomKey{Seed: 7}),
 		dropoutCase(net.Shape{N: 2, C: 5, H: 1, W: 1}, 1, net.RandomKey{Seed: 7}),
+		activateCase(net.Shape{N: 2, C: 3, H: 4, W: 5}, net.ReLU),
+		activateCase(net.Shape{N: 2, C: 19, H: 3, W: 5}, net.Tanh),
+		activateCase(net.Shape{N: 2, C: 3, H: 2, W: 5}, net.None),
 		copyCase(net.Shape{N: 2, C: 3, H: 4, W: 5}),
 		addCase(net.Shape{N: 2, C: 3, H: 4, W: 5}),
 	)

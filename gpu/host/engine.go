@@ -71,6 +71,7 @@ type jobs struct {
 	lrn         lrnJob
 	lrnGrad     lrnGradJob
 	dropout     dropoutJob
+	activate    activateJob
 	points      pointsJob
 	softmax     softmaxJob
 	sgd         sgdJob

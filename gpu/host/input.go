@@ -14,6 +14,9 @@ type input struct {
 	spec      net.InputSpec
 	x, labels *net.Tensor
 	affine    simd.Affine // of the image that is converted now
+	// mean is the mean image as it is and mirrored, channels in the tensor's order;
+	// nil without one.
+	mean [2][]float32
 
 	batches chan net.ImageBatch
 	loaded  chan error // one for each batch
@@ -35,6 +38,9 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 	if s.N < 1 || s.H < 1 || s.W < 1 || min(s.Top, s.Bottom, s.Left, s.Right, s.Halo) < 0 {
 		return nil, fmt.Errorf("cpu: the input %+v makes no sense", s)
 	}
+	if m := s.MeanImage; m != nil && (m.H < s.H || m.W < s.W || len(m.Pixels) != m.H*m.W*3) {
+		return nil, fmt.Errorf("cpu: a mean image of %dx%d with %d numbers is none of images of %dx%d", m.W, m.H, len(m.Pixels), s.W, s.H)
+	}
 	ts, err := e.Alloc([]net.Spec{
 		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
 		{Name: "labels", Shape: net.Shape{N: 1, C: s.N, H: 1, W: 1}, Kind: net.Vector, To: -1},
@@ -43,10 +49,34 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 		return nil, err
 	}
 	in := &input{e: e, spec: s, x: ts[0], labels: ts[1], batches: make(chan net.ImageBatch), loaded: make(chan error, 1)}
+	in.mean = means(s)
 	in.fillLabels(nil)
 	in.ended.Go(in.serve)
 	e.inputs = append(e.inputs, in)
 	return in, nil
+}
+
+// means is the mean image, and mirrored, in the order in which lines have channels.
+func means(s net.InputSpec) (both [2][]float32) {
+	m := s.MeanImage
+	if m == nil {
+		return both
+	}
+	for i := range both {
+		both[i] = make([]float32, len(m.Pixels))
+	}
+	for at := range m.H * m.W {
+		mirrored := at - at%m.W + m.W - 1 - at%m.W
+		for c := range 3 {
+			to := c
+			if s.BGR {
+				to = 2 - c
+			}
+			v := m.Pixels[3*at+c]
+			both[0][3*at+to], both[1][3*mirrored+to] = v, v
+		}
+	}
+	return both
 }
 
 func (in *input) serve() {
@@ -86,6 +116,15 @@ func (in *input) fits(b net.ImageBatch) error {
 		return fmt.Errorf("cpu: a batch of %d images has %d labels", b.N, len(b.Labels))
 	case b.Shift != nil && len(b.Shift) != 3*b.N:
 		return fmt.Errorf("cpu: a batch of %d images has %d shifts, not three each", b.N, len(b.Shift))
+	case s.MeanImage != nil && (len(b.Origin) != 2*b.N || b.Flip != nil && len(b.Flip) != b.N):
+		return fmt.Errorf("cpu: a batch of %d images has %d numbers of origins and %d of mirroring, and a mean image needs them", b.N, len(b.Origin), len(b.Flip))
+	}
+	if m := s.MeanImage; m != nil {
+		for i := range b.N {
+			if x, y := int(b.Origin[2*i]), int(b.Origin[2*i+1]); x < 0 || y < 0 || x > m.W-s.W || y > m.H-s.H {
+				return fmt.Errorf("cpu: the image of row %d was cut out at (%d, %d), which is not inside the mean image of %dx%d", i, x, y, m.W, m.H)
+			}
+		}
 	}
 	for i, l := range b.Labels {
 		if l > 1<<24 {
@@ -168,10 +207,22 @@ func (in *input) image(x *view, b *net.ImageBatch, n int) {
 		copy(shift[:], b.Shift[3*n:])
 	}
 	in.affine.Set(s.Mean, shift, s.Scale, s.BGR)
+	var mean []float32 // of the image's first pixel
+	if m := s.MeanImage; m != nil {
+		at, which := int(b.Origin[2*n]), 0
+		if b.Flip != nil && b.Flip[n] {
+			at, which = m.W-s.W-at, 1
+		}
+		mean = in.mean[which][3*(int(b.Origin[2*n+1])*m.W+at):]
+	}
 	// Rows and columns of padding are zero from the beginning.
 	for h := range s.H {
-		src := b.Pixels[(n*s.H+h)*s.W*3:]
-		points.Affine(x.line(n, s.Top+h)[s.Left*3:][:s.W*3], src, &in.affine)
+		src, dst := b.Pixels[(n*s.H+h)*s.W*3:], x.line(n, s.Top+h)[s.Left*3:][:s.W*3]
+		if mean != nil {
+			points.AffineImage(dst, src, mean[3*h*s.MeanImage.W:], &in.affine)
+		} else {
+			points.Affine(dst, src, &in.affine)
+		}
 	}
 }
 

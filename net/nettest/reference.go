@@ -168,7 +168,7 @@ func (in *input) Load(b net.ImageBatch) error {
 		defer b.Release()
 	}
 	s := in.spec
-	if b.N > s.N || len(b.Pixels) != b.N*s.H*s.W*3 || len(b.Labels) != b.N {
+	if b.N > s.N || len(b.Pixels) != b.N*s.H*s.W*3 || len(b.Labels) != b.N || s.MeanImage != nil && len(b.Origin) != 2*b.N {
 		return fmt.Errorf("a batch of %d images does not fit", b.N)
 	}
 	in.n = b.N
@@ -182,7 +182,16 @@ func (in *input) Load(b net.ImageBatch) error {
 		for h := range s.H {
 			for w := range s.W {
 				for c := range 3 {
-					v := float64(b.Pixels[((n*s.H+h)*s.W+w)*3+c]) - float64(s.Mean[c])
+					v := float64(b.Pixels[((n*s.H+h)*s.W+w)*3+c])
+					if m := s.MeanImage; m == nil {
+						v -= float64(s.Mean[c])
+					} else {
+						x := w
+						if b.Flip != nil && b.Flip[n] {
+							x = s.W - 1 - w
+						}
+						v -= float64(m.Pixels[((int(b.Origin[2*n+1])+h)*m.W+int(b.Origin[2*n])+x)*3+c])
+					}
 					if b.Shift != nil {
 						v += float64(b.Shift[n*3+c])
 					}
@@ -634,14 +643,42 @@ func (e *Reference) Peaks(out *net.Tensor, at int, x *net.Tensor) {
 	}
 }
 
-// SGD is the paper's rule.
+// Activate is y = act(x).
+func (e *Reference) Activate(y, x *net.Tensor, act net.Activation) {
+	if e.run("Activate", y.Shape == x.Shape) {
+		for i, v := range Values(x) {
+			Values(y)[i] = activate(v, act)
+		}
+	}
+}
+
+// ActivateGrad is dx = dy times the slope.
+func (e *Reference) ActivateGrad(dx, dy, y *net.Tensor, act net.Activation) {
+	if e.run("ActivateGrad", dx.Shape == dy.Shape && dy.Shape == y.Shape) {
+		for i, d := range Values(dy) {
+			Values(dx)[i] = d * slope(Values(y)[i], act)
+		}
+	}
+}
+
+// SGD is one step in the form that is asked for.
 func (e *Reference) SGD(w, v, dw *net.Tensor, s net.SGD) {
 	if !e.run("SGD", w.Shape == v.Shape && w.Shape == dw.Shape) {
 		return
 	}
 	for i, d := range Values(dw) {
-		step := float64(s.Momentum)*Values(v)[i] - float64(s.Decay)*float64(s.LR)*Values(w)[i] - float64(s.LR)*d
-		Values(v)[i] = step
-		Values(w)[i] += step
+		m, lr := float64(s.Momentum), float64(s.LR)
+		g := d + float64(s.Decay)*Values(w)[i]
+		switch s.Form {
+		case net.PaperMomentum:
+			Values(v)[i] = m*Values(v)[i] - lr*g
+			Values(w)[i] += Values(v)[i]
+		case net.TorchMomentum:
+			Values(v)[i] = m*Values(v)[i] - g
+			Values(w)[i] += lr * Values(v)[i]
+		case net.NesterovMomentum:
+			Values(v)[i] = m*Values(v)[i] - g
+			Values(w)[i] += lr * (m*Values(v)[i] - g)
+		}
 	}
 }

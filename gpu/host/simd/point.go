@@ -16,7 +16,7 @@ type Points struct {
 	add      func(y, a, b []float32)
 	reluGrad func(dy, y []float32)
 	tanhGrad func(dy, y []float32)
-	sgd      func(w, v, dw []float32, momentum, decay, lr float32)
+	sgd      func(w, v, dw []float32, momentum, decay, rate, ahead, back float32)
 
 	squares  func(terms, x []float32, c, stride int)
 	norm     func(y, scale, x, terms []float32, c, stride, size int, k, alpha float32)
@@ -30,6 +30,8 @@ type Points struct {
 
 	dropout func(y, x []float32, block, layer uint32, step, seed uint64, limit uint32, scale float32)
 	affine  func(dst []float32, src []byte, mean, shift, scale []float32, order []byte)
+	// affineImage is affine with a mean for each number of dst.
+	affineImage func(dst []float32, src []byte, mean, shift, scale []float32, order []byte)
 }
 
 // genericPoints are the Go twins, which say what each loop computes.
@@ -37,7 +39,7 @@ var genericPoints = Points{
 	add: add, reluGrad: reluGrad, tanhGrad: tanhGrad, sgd: sgd,
 	squares: squares, norm: norm, ratios: ratios, normGrad: normGrad,
 	pool: pool, poolArg: poolArg, poolGrad: poolGrad, mean: mean,
-	dropout: dropout, affine: affine,
+	dropout: dropout, affine: affine, affineImage: affineImage,
 }
 
 // Add is y = a + b.
@@ -72,20 +74,22 @@ func tanhGrad(dy, y []float32) {
 // tiny is the smallest normal float32.
 const tiny = 0x1p-126
 
-// SGD is v = momentum*v - decay*w - lr*dw, then w += v. Momentum that nothing
+// SGD is one step of gradient descent, see net.SGD.Factors. Momentum that nothing
 // feeds shrinks into the numbers below the normal ones and, rounding up, stays
 // there; some processors are a hundred times slower on those, so they become zero.
-func (p *Points) SGD(w, v, dw []float32, momentum, decay, lr float32) {
-	p.sgd(w, v[:len(w)], dw[:len(w)], momentum, decay, lr)
+func (p *Points) SGD(w, v, dw []float32, s net.SGD) {
+	momentum, decay, rate, ahead, back := s.Factors()
+	p.sgd(w, v[:len(w)], dw[:len(w)], momentum, decay, rate, ahead, back)
 }
 
-func sgd(w, v, dw []float32, momentum, decay, lr float32) {
+func sgd(w, v, dw []float32, momentum, decay, rate, ahead, back float32) {
 	for i, x := range w {
-		m := float32(float32(momentum*v[i])-float32(decay*x)) - float32(lr*dw[i])
+		old := v[i]
+		m := float32(float32(momentum*old)-float32(decay*x)) - float32(rate*dw[i])
 		if m < tiny && m > -tiny {
 			m = 0
 		}
-		v[i], w[i] = m, x+m
+		v[i], w[i] = m, x+(float32(ahead*m)-float32(back*old))
 	}
 }
 
@@ -413,5 +417,21 @@ func affine(dst []float32, src []byte, mean, shift, scale []float32, order []byt
 		dst[1] = (float32(src[b]) - mean[1] + shift[1]) * scale[1]
 		dst[2] = (float32(src[c]) - mean[2] + shift[2]) * scale[2]
 		dst, src = dst[3:], src[3:]
+	}
+}
+
+// AffineImage converts len(dst)/3 pixels, each less the numbers of mean at its
+// place instead of a's. They are in the order of dst.
+func (p *Points) AffineImage(dst []float32, src []byte, mean []float32, a *Affine) {
+	p.affineImage(dst, src[:len(dst)], mean[:len(dst)], a.shift[:], a.scale[:], a.order[:])
+}
+
+func affineImage(dst []float32, src []byte, mean, shift, scale []float32, order []byte) {
+	a, b, c := order[0], order[1], order[2] // of the first pixel
+	for len(dst) >= 3 && len(src) >= 3 && len(mean) >= 3 {
+		dst[0] = (float32(src[a]) - mean[0] + shift[0]) * scale[0]
+		dst[1] = (float32(src[b]) - mean[1] + shift[1]) * scale[1]
+		dst[2] = (float32(src[c]) - mean[2] + shift[2]) * scale[2]
+		dst, src, mean = dst[3:], src[3:], mean[3:]
 	}
 }

@@ -22,7 +22,7 @@ var avx512Points = Points{
 		avx512Dropout(y[:whole], x, block, layer, step, seed, limit, scale)
 		dropout(y[whole:], x[whole:], block+uint32(whole/4), layer, step, seed, limit, scale)
 	},
-	affine: wholeAffine, // which is faster than memory
+	affine: wholeAffine, affineImage: wholeAffineImage, // which are faster than memory
 }
 
 // AVX2 cannot mask 16-bit numbers, so that the last channels are left to Go.
@@ -56,11 +56,17 @@ var avx2Points = Points{
 		avx2Dropout(y[:whole], x, block, layer, step, seed, limit, scale)
 		dropout(y[whole:], x[whole:], block+uint32(whole/4), layer, step, seed, limit, scale)
 	},
-	affine: wholeAffine,
+	affine: wholeAffine, affineImage: wholeAffineImage,
 }
 
 func wholeAffine(dst []float32, src []byte, mean, shift, scale []float32, order []byte) {
 	whole := len(dst) - len(dst)%(3*affinePixels)
 	avx2Affine(dst[:whole], src, mean, shift, scale, order)
 	affine(dst[whole:], src[whole:], mean, shift, scale, order)
+}
+
+func wholeAffineImage(dst []float32, src []byte, mean, shift, scale []float32, order []byte) {
+	whole := len(dst) - len(dst)%(3*affinePixels)
+	avx2AffineImage(dst[:whole], src, mean, shift, scale, order)
+	affineImage(dst[whole:], src[whole:], mean[whole:], shift, scale, order)
 }

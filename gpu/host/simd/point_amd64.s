@@ -231,48 +231,53 @@ done3:
 	VZEROUPPER
 	RET
 
-// func avx512SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, lr float32)
+// func avx512SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, rate float32, ahead float32, back float32)
 // Requires: AVX, AVX512DQ, AVX512F
-TEXT ·avx512SGD(SB), NOSPLIT, $0-84
+TEXT ·avx512SGD(SB), NOSPLIT, $0-92
 	MOVQ         w_base+0(FP), AX
 	MOVQ         v_base+24(FP), CX
 	MOVQ         dw_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	VBROADCASTSS momentum+72(FP), Z0
 	VBROADCASTSS decay+76(FP), Z1
-	VBROADCASTSS lr+80(FP), Z2
+	VBROADCASTSS rate+80(FP), Z2
+	VBROADCASTSS ahead+84(FP), Z3
+	VBROADCASTSS back+88(FP), Z4
 	MOVL         $0x00800000, SI
-	VMOVD        SI, X3
-	VPBROADCASTD X3, Z3
+	VMOVD        SI, X5
+	VPBROADCASTD X5, Z5
 	MOVL         $0x7fffffff, SI
-	VMOVD        SI, X4
-	VPBROADCASTD X4, Z4
+	VMOVD        SI, X6
+	VPBROADCASTD X6, Z6
 	MOVQ         BX, DI
 	ANDQ         $0x0f, DI
 	NEGQ         DI
 	LEAQ         tails<>+0(SB), SI
-	VMOVDQU32    64(SI)(DI*4), Z5
-	VPMOVD2M     Z5, K1
+	VMOVDQU32    64(SI)(DI*4), Z7
+	VPMOVD2M     Z7, K1
 	XORQ         SI, SI
 	MOVQ         BX, DI
 	ANDQ         $-16, DI
 	JZ           rest2
 
 loop1:
-	VMOVUPS   (AX)(SI*4), Z5
-	VMOVUPS   (CX)(SI*4), Z6
-	VMOVUPS   (DX)(SI*4), Z7
-	VMULPS    Z0, Z6, Z6
-	VMULPS    Z1, Z5, Z8
-	VSUBPS    Z8, Z6, Z6
-	VMULPS    Z2, Z7, Z7
-	VSUBPS    Z7, Z6, Z6
-	VANDPS    Z4, Z6, Z7
-	VCMPPS    $0x15, Z3, Z7, K2
-	VMOVAPS.Z Z6, K2, Z6
-	VADDPS    Z6, Z5, Z5
-	VMOVUPS   Z6, (CX)(SI*4)
-	VMOVUPS   Z5, (AX)(SI*4)
+	VMOVUPS   (AX)(SI*4), Z7
+	VMOVUPS   (CX)(SI*4), Z8
+	VMOVUPS   (DX)(SI*4), Z9
+	VMULPS    Z4, Z8, Z11
+	VMULPS    Z0, Z8, Z8
+	VMULPS    Z1, Z7, Z10
+	VSUBPS    Z10, Z8, Z8
+	VMULPS    Z2, Z9, Z9
+	VSUBPS    Z9, Z8, Z8
+	VANDPS    Z6, Z8, Z9
+	VCMPPS    $0x15, Z5, Z9, K2
+	VMOVAPS.Z Z8, K2, Z8
+	VMULPS    Z3, Z8, Z10
+	VSUBPS    Z11, Z10, Z10
+	VADDPS    Z10, Z7, Z7
+	VMOVUPS   Z8, (CX)(SI*4)
+	VMOVUPS   Z7, (AX)(SI*4)
 	ADDQ      $0x10, SI
 	CMPQ      SI, DI
 	JB        loop1
@@ -280,20 +285,23 @@ loop1:
 rest2:
 	CMPQ      SI, BX
 	JE        done3
-	VMOVUPS.Z (AX)(SI*4), K1, Z5
-	VMOVUPS.Z (CX)(SI*4), K1, Z6
-	VMOVUPS.Z (DX)(SI*4), K1, Z7
-	VMULPS    Z0, Z6, Z6
-	VMULPS    Z1, Z5, Z0
-	VSUBPS    Z0, Z6, Z6
-	VMULPS    Z2, Z7, Z7
-	VSUBPS    Z7, Z6, Z6
-	VANDPS    Z4, Z6, Z0
-	VCMPPS    $0x15, Z3, Z0, K2
-	VMOVAPS.Z Z6, K2, Z6
-	VADDPS    Z6, Z5, Z5
-	VMOVUPS   Z6, K1, (CX)(SI*4)
-	VMOVUPS   Z5, K1, (AX)(SI*4)
+	VMOVUPS.Z (AX)(SI*4), K1, Z7
+	VMOVUPS.Z (CX)(SI*4), K1, Z8
+	VMOVUPS.Z (DX)(SI*4), K1, Z9
+	VMULPS    Z4, Z8, Z4
+	VMULPS    Z0, Z8, Z8
+	VMULPS    Z1, Z7, Z0
+	VSUBPS    Z0, Z8, Z8
+	VMULPS    Z2, Z9, Z9
+	VSUBPS    Z9, Z8, Z8
+	VANDPS    Z6, Z8, Z0
+	VCMPPS    $0x15, Z5, Z0, K2
+	VMOVAPS.Z Z8, K2, Z8
+	VMULPS    Z3, Z8, Z0
+	VSUBPS    Z4, Z0, Z0
+	VADDPS    Z0, Z7, Z7
+	VMOVUPS   Z8, K1, (CX)(SI*4)
+	VMOVUPS   Z7, K1, (AX)(SI*4)
 
 done3:
 	VZEROUPPER
@@ -1289,47 +1297,52 @@ done3:
 	VZEROUPPER
 	RET
 
-// func avx2SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, lr float32)
+// func avx2SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, rate float32, ahead float32, back float32)
 // Requires: AVX, AVX2
-TEXT ·avx2SGD(SB), NOSPLIT, $0-84
+TEXT ·avx2SGD(SB), NOSPLIT, $0-92
 	MOVQ         w_base+0(FP), AX
 	MOVQ         v_base+24(FP), CX
 	MOVQ         dw_base+48(FP), DX
 	MOVQ         w_len+8(FP), BX
 	VBROADCASTSS momentum+72(FP), Y0
 	VBROADCASTSS decay+76(FP), Y1
-	VBROADCASTSS lr+80(FP), Y2
+	VBROADCASTSS rate+80(FP), Y2
+	VBROADCASTSS ahead+84(FP), Y3
+	VBROADCASTSS back+88(FP), Y4
 	MOVL         $0x00800000, SI
-	VMOVD        SI, X3
-	VPBROADCASTD X3, Y3
+	VMOVD        SI, X5
+	VPBROADCASTD X5, Y5
 	MOVL         $0x7fffffff, SI
-	VMOVD        SI, X4
-	VPBROADCASTD X4, Y4
+	VMOVD        SI, X6
+	VPBROADCASTD X6, Y6
 	MOVQ         BX, DI
 	ANDQ         $0x07, DI
 	NEGQ         DI
 	LEAQ         tails<>+0(SB), SI
-	VMOVDQU      64(SI)(DI*4), Y5
+	VMOVDQU      64(SI)(DI*4), Y7
 	XORQ         SI, SI
 	MOVQ         BX, DI
 	ANDQ         $-8, DI
 	JZ           rest2
 
 loop1:
-	VMOVUPS (AX)(SI*4), Y6
-	VMOVUPS (CX)(SI*4), Y7
-	VMOVUPS (DX)(SI*4), Y8
-	VMULPS  Y0, Y7, Y7
-	VMULPS  Y1, Y6, Y9
-	VSUBPS  Y9, Y7, Y7
-	VMULPS  Y2, Y8, Y8
-	VSUBPS  Y8, Y7, Y7
-	VANDPS  Y4, Y7, Y8
-	VCMPPS  $0x15, Y3, Y8, Y8
-	VANDPS  Y8, Y7, Y7
-	VADDPS  Y7, Y6, Y6
-	VMOVUPS Y7, (CX)(SI*4)
-	VMOVUPS Y6, (AX)(SI*4)
+	VMOVUPS (AX)(SI*4), Y8
+	VMOVUPS (CX)(SI*4), Y9
+	VMOVUPS (DX)(SI*4), Y10
+	VMULPS  Y4, Y9, Y12
+	VMULPS  Y0, Y9, Y9
+	VMULPS  Y1, Y8, Y11
+	VSUBPS  Y11, Y9, Y9
+	VMULPS  Y2, Y10, Y10
+	VSUBPS  Y10, Y9, Y9
+	VANDPS  Y6, Y9, Y10
+	VCMPPS  $0x15, Y5, Y10, Y10
+	VANDPS  Y10, Y9, Y9
+	VMULPS  Y3, Y9, Y11
+	VSUBPS  Y12, Y11, Y11
+	VADDPS  Y11, Y8, Y8
+	VMOVUPS Y9, (CX)(SI*4)
+	VMOVUPS Y8, (AX)(SI*4)
 	ADDQ    $0x08, SI
 	CMPQ    SI, DI
 	JB      loop1
@@ -1337,20 +1350,23 @@ loop1:
 rest2:
 	CMPQ       SI, BX
 	JE         done3
-	VMASKMOVPS (AX)(SI*4), Y5, Y6
-	VMASKMOVPS (CX)(SI*4), Y5, Y7
-	VMASKMOVPS (DX)(SI*4), Y5, Y8
-	VMULPS     Y0, Y7, Y7
-	VMULPS     Y1, Y6, Y0
-	VSUBPS     Y0, Y7, Y7
-	VMULPS     Y2, Y8, Y8
-	VSUBPS     Y8, Y7, Y7
-	VANDPS     Y4, Y7, Y0
-	VCMPPS     $0x15, Y3, Y0, Y0
-	VANDPS     Y0, Y7, Y7
-	VADDPS     Y7, Y6, Y6
-	VMASKMOVPS Y7, Y5, (CX)(SI*4)
-	VMASKMOVPS Y6, Y5, (AX)(SI*4)
+	VMASKMOVPS (AX)(SI*4), Y7, Y8
+	VMASKMOVPS (CX)(SI*4), Y7, Y9
+	VMASKMOVPS (DX)(SI*4), Y7, Y10
+	VMULPS     Y4, Y9, Y4
+	VMULPS     Y0, Y9, Y9
+	VMULPS     Y1, Y8, Y0
+	VSUBPS     Y0, Y9, Y9
+	VMULPS     Y2, Y10, Y10
+	VSUBPS     Y10, Y9, Y9
+	VANDPS     Y6, Y9, Y0
+	VCMPPS     $0x15, Y5, Y0, Y0
+	VANDPS     Y0, Y9, Y9
+	VMULPS     Y3, Y9, Y0
+	VSUBPS     Y4, Y0, Y0
+	VADDPS     Y0, Y8, Y8
+	VMASKMOVPS Y9, Y7, (CX)(SI*4)
+	VMASKMOVPS Y8, Y7, (AX)(SI*4)
 
 done3:
 	VZEROUPPER
@@ -2144,32 +2160,30 @@ end1:
 TEXT ·avx2Affine(SB), NOSPLIT, $0-144
 	MOVQ    dst_base+0(FP), AX
 	MOVQ    src_base+24(FP), CX
-	MOVQ    dst_len+8(FP), DX
-	MOVQ    mean_base+48(FP), BX
-	VMOVUPS (BX), Y0
-	MOVQ    shift_base+72(FP), BX
-	VMOVUPS (BX), Y1
-	MOVQ    scale_base+96(FP), BX
-	VMOVUPS (BX), Y2
-	MOVQ    order_base+120(FP), BX
-	VMOVDQU (BX), X3
-	MOVQ    mean_base+48(FP), BX
-	VMOVUPS 32(BX), Y4
-	MOVQ    shift_base+72(FP), BX
-	VMOVUPS 32(BX), Y5
-	MOVQ    scale_base+96(FP), BX
-	VMOVUPS 32(BX), Y6
-	MOVQ    order_base+120(FP), BX
-	VMOVDQU 16(BX), X7
-	MOVQ    mean_base+48(FP), BX
-	VMOVUPS 64(BX), Y8
-	MOVQ    shift_base+72(FP), BX
-	VMOVUPS 64(BX), Y9
-	MOVQ    scale_base+96(FP), BX
-	VMOVUPS 64(BX), Y10
-	MOVQ    order_base+120(FP), BX
-	VMOVDQU 32(BX), X11
-	SUBQ    $0x18, DX
+	MOVQ    mean_base+48(FP), DX
+	MOVQ    dst_len+8(FP), BX
+	VMOVUPS (DX), Y0
+	MOVQ    shift_base+72(FP), SI
+	VMOVUPS (SI), Y1
+	MOVQ    scale_base+96(FP), SI
+	VMOVUPS (SI), Y2
+	MOVQ    order_base+120(FP), SI
+	VMOVDQU (SI), X3
+	VMOVUPS 32(DX), Y4
+	MOVQ    shift_base+72(FP), SI
+	VMOVUPS 32(SI), Y5
+	MOVQ    scale_base+96(FP), SI
+	VMOVUPS 32(SI), Y6
+	MOVQ    order_base+120(FP), SI
+	VMOVDQU 16(SI), X7
+	VMOVUPS 64(DX), Y8
+	MOVQ    shift_base+72(FP), DX
+	VMOVUPS 64(DX), Y9
+	MOVQ    scale_base+96(FP), DX
+	VMOVUPS 64(DX), Y10
+	MOVQ    order_base+120(FP), DX
+	VMOVDQU 32(DX), X11
+	SUBQ    $0x18, BX
 	JB      end1
 
 loop2:
@@ -2199,7 +2213,70 @@ loop2:
 	VMOVUPS   Y12, 64(AX)
 	ADDQ      $0x18, CX
 	ADDQ      $0x60, AX
-	SUBQ      $0x18, DX
+	SUBQ      $0x18, BX
+	JAE       loop2
+
+end1:
+	VZEROUPPER
+	RET
+
+// func avx2AffineImage(dst []float32, src []byte, mean []float32, shift []float32, scale []float32, order []byte)
+// Requires: AVX, AVX2
+TEXT ·avx2AffineImage(SB), NOSPLIT, $0-144
+	MOVQ    dst_base+0(FP), AX
+	MOVQ    src_base+24(FP), CX
+	MOVQ    mean_base+48(FP), DX
+	MOVQ    dst_len+8(FP), BX
+	MOVQ    shift_base+72(FP), SI
+	VMOVUPS (SI), Y0
+	MOVQ    scale_base+96(FP), SI
+	VMOVUPS (SI), Y1
+	MOVQ    order_base+120(FP), SI
+	VMOVDQU (SI), X2
+	MOVQ    shift_base+72(FP), SI
+	VMOVUPS 32(SI), Y3
+	MOVQ    scale_base+96(FP), SI
+	VMOVUPS 32(SI), Y4
+	MOVQ    order_base+120(FP), SI
+	VMOVDQU 16(SI), X5
+	MOVQ    shift_base+72(FP), SI
+	VMOVUPS 64(SI), Y6
+	MOVQ    scale_base+96(FP), SI
+	VMOVUPS 64(SI), Y7
+	MOVQ    order_base+120(FP), SI
+	VMOVDQU 32(SI), X8
+	SUBQ    $0x18, BX
+	JB      end1
+
+loop2:
+	VMOVDQU   (CX), X9
+	VPSHUFB   X2, X9, X9
+	VPMOVZXBD X9, Y9
+	VCVTDQ2PS Y9, Y9
+	VSUBPS    (DX), Y9, Y9
+	VADDPS    Y0, Y9, Y9
+	VMULPS    Y1, Y9, Y9
+	VMOVUPS   Y9, (AX)
+	VMOVDQU   4(CX), X9
+	VPSHUFB   X5, X9, X9
+	VPMOVZXBD X9, Y9
+	VCVTDQ2PS Y9, Y9
+	VSUBPS    32(DX), Y9, Y9
+	VADDPS    Y3, Y9, Y9
+	VMULPS    Y4, Y9, Y9
+	VMOVUPS   Y9, 32(AX)
+	VMOVDQU   8(CX), X9
+	VPSHUFB   X8, X9, X9
+	VPMOVZXBD X9, Y9
+	VCVTDQ2PS Y9, Y9
+	VSUBPS    64(DX), Y9, Y9
+	VADDPS    Y6, Y9, Y9
+	VMULPS    Y7, Y9, Y9
+	VMOVUPS   Y9, 64(AX)
+	ADDQ      $0x18, CX
+	ADDQ      $0x60, AX
+	ADDQ      $0x60, DX
+	SUBQ      $0x18, BX
 	JAE       loop2
 
 end1:

@@ -22,7 +22,7 @@ func avx512TanhGrad(dy []float32, y []float32)
 // avx512SGD updates w and v.
 //
 //go:noescape
-func avx512SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, lr float32)
+func avx512SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, rate float32, ahead float32, back float32)
 
 // avx512Squares squares x, see Points.Squares.
 //
@@ -87,7 +87,7 @@ func avx2TanhGrad(dy []float32, y []float32)
 // avx2SGD updates w and v.
 //
 //go:noescape
-func avx2SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, lr float32)
+func avx2SGD(w []float32, v []float32, dw []float32, momentum float32, decay float32, rate float32, ahead float32, back float32)
 
 // avx2Squares squares x, see Points.Squares.
 //
@@ -138,3 +138,8 @@ func avx2Dropout(y []float32, x []float32, block uint32, layer uint32, step uint
 //
 //go:noescape
 func avx2Affine(dst []float32, src []byte, mean []float32, shift []float32, scale []float32, order []byte)
+
+// avx2AffineImage turns bytes into floats, eight pixels at a time; see Points.AffineImage.
+//
+//go:noescape
+func avx2AffineImage(dst []float32, src []byte, mean []float32, shift []float32, scale []float32, order []byte)

@@ -96,9 +96,12 @@ func TestPointwise(t *testing.T) {
 			p.ReLUGrad(dy, z)
 			dz := buf()
 			p.TanhGrad(dz, z)
-			w, v, dw := buf(), buf(), buf()
-			p.SGD(w, v, dw, 0.9, 0.0005*0.01, 0.01)
-			results = append(results, y, dy, dz, w, v)
+			results = append(results, y, dy, dz)
+			for form := net.PaperMomentum; form <= net.NesterovMomentum; form++ {
+				w, v, dw := buf(), buf(), buf()
+				p.SGD(w, v, dw, net.SGD{LR: 0.01, Momentum: 0.9, Decay: 0.0005, Form: form})
+				results = append(results, w, v)
+			}
 		}
 		return results
 	})
@@ -112,7 +115,7 @@ func TestSGDTwin(t *testing.T) {
 			v[i] = -0x1p-125
 		}
 		for range 20 {
-			PointsOf(l).SGD(w, v, dw, 0.9, 0, 0.01)
+			PointsOf(l).SGD(w, v, dw, net.SGD{LR: 0.01, Momentum: 0.9})
 		}
 		same(t, l.String(), v, make([]float32, 37))
 	}
@@ -321,14 +324,28 @@ func TestAffine(t *testing.T) {
 						bytes[i] = byte(r.IntN(256))
 					}
 					src, dst := fenced(t, r, bytes), fenced(t, r, make([]float32, 3*pixels))
-					PointsOf(l).Affine(dst, src, &a)
-					for i, v := range dst {
-						c := i % 3
-						if swap {
-							c = 2 - c
+					image := fenced(t, r, make([]float32, 3*pixels))
+					for i := range image {
+						image[i] = 255 * r.Float32()
+					}
+					for _, own := range []bool{false, true} {
+						if own {
+							PointsOf(l).AffineImage(dst, src, image, &a)
+						} else {
+							PointsOf(l).Affine(dst, src, &a)
 						}
-						if want := (float32(bytes[i-i%3+c]) - mean[c] + shift[c]) * scale[c]; v != want {
-							t.Fatalf("number %d of %d pixels is %v, want %v", i, pixels, v, want)
+						for i, v := range dst {
+							c := i % 3
+							if swap {
+								c = 2 - c
+							}
+							less := mean[c]
+							if own {
+								less = image[i]
+							}
+							if want := (float32(bytes[i-i%3+c]) - less + shift[c]) * scale[c]; v != want {
+								t.Fatalf("number %d of %d pixels is %v, want %v", i, pixels, v, want)
+							}
 						}
 					}
 					if !slices.Equal(src, bytes) {
@@ -353,7 +370,7 @@ func TestShortSlices(t *testing.T) {
 		for name, call := range map[string]func(){
 			"Add":         func() { p.Add(f(20), f(20), f(19)) },
 			"ReLUGrad":    func() { p.ReLUGrad(f(20), f(19)) },
-			"SGD":         func() { p.SGD(f(20), f(19), f(20), 1, 1, 1) },
+			"SGD":         func() { p.SGD(f(20), f(19), f(20), net.SGD{}) },
 			"Squares":     func() { p.Squares(f(19), f(16), n) },
 			"Norm":        func() { p.Norm(f(16), nil, f(16), f(23), n) },
 			"Norm scale":  func() { p.Norm(f(16), f(15), f(16), f(24), n) },
@@ -367,6 +384,7 @@ func TestShortSlices(t *testing.T) {
 			"Mean y":      func() { p.Mean(f(15), f(64), mean) },
 			"Dropout":     func() { p.Dropout(f(40), f(39), net.RandomKey{}, 0, 1, 1) },
 			"Affine":      func() { p.Affine(f(24), make([]byte, 23), &Affine{}) },
+			"AffineImage": func() { p.AffineImage(f(24), make([]byte, 24), f(23), &Affine{}) },
 		} {
 			func() {
 				defer func() {

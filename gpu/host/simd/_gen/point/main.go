@@ -298,24 +298,27 @@ func (l level) tanhGrad() {
 }
 
 func (l level) sgd() {
-	l.text("SGD", "w, v, dw []float32, momentum, decay, lr float32", "updates w and v.")
+	l.text("SGD", "w, v, dw []float32, momentum, decay, rate, ahead, back float32", "updates w and v.")
 	w, v, dw, n := base("w"), base("v"), base("dw"), length("w")
-	momentum, decay, lr := l.cast("momentum"), l.cast("decay"), l.cast("lr")
+	momentum, decay, rate, ahead, back := l.cast("momentum"), l.cast("decay"), l.cast("rate"), l.cast("ahead"), l.cast("back")
 	tiny, magnitude := l.castBits(1<<23), l.castBits(1<<31-1)
 	l.each(n, l.tail(n), func(i reg.Register, t *tail) {
 		x, m, d, size := l.vec(), l.vec(), l.vec(), l.vec()
 		l.load(float(w, i), x, t)
 		l.load(float(v, i), m, t)
 		l.load(float(dw, i), d, t)
-		product := l.vec()
+		product, old := l.vec(), l.vec()
+		VMULPS(back, m, old)
 		VMULPS(momentum, m, m)
 		VMULPS(decay, x, product)
 		VSUBPS(product, m, m)
-		VMULPS(lr, d, d)
+		VMULPS(rate, d, d)
 		VSUBPS(d, m, m)
 		VANDPS(magnitude, m, size)
 		l.keep(l.compare(notLT, tiny, size), m)
-		VADDPS(m, x, x)
+		VMULPS(ahead, m, product)
+		VSUBPS(old, product, product)
+		VADDPS(product, x, x)
 		l.store(m, float(v, i), t)
 		l.store(x, float(w, i), t)
 	})
@@ -762,17 +765,23 @@ func (l level) xor3(a, b, v reg.VecVirtual) {
 	VPXOR(b, v, v)
 }
 
-// affine turns eight pixels at a time into floats: three vectors, whose bytes lie
+// affine turns eight pixels at a time into floats, less means that are the same
+// for all pixels, or (each) of each its own: three vectors, whose bytes lie
 // within the 16 that begin 0, 4 and 8 bytes into those of the pixels.
-func affine() {
-	l := avx2
-	l.text("Affine", "dst []float32, src []byte, mean, shift, scale []float32, order []byte", "turns bytes into floats, eight pixels at a time; see Points.Affine.")
-	dst, src, n := base("dst"), base("src"), length("dst")
+func affine(each bool) {
+	l, name := avx2, "Affine"
+	if each {
+		name = "AffineImage"
+	}
+	l.text(name, "dst []float32, src []byte, mean, shift, scale []float32, order []byte", "turns bytes into floats, eight pixels at a time; see Points."+name+".")
+	dst, src, means, n := base("dst"), base("src"), base("mean"), length("dst")
 	done := newLabel("end")
 	var mean, shift, scale, order [3]reg.VecVirtual
 	for i := range 3 {
 		mean[i], shift[i], scale[i], order[i] = YMM(), YMM(), YMM(), XMM()
-		VMOVUPS(operand.Mem{Base: base("mean"), Disp: 32 * i}, mean[i])
+		if !each {
+			VMOVUPS(operand.Mem{Base: means, Disp: 32 * i}, mean[i])
+		}
 		VMOVUPS(operand.Mem{Base: base("shift"), Disp: 32 * i}, shift[i])
 		VMOVUPS(operand.Mem{Base: base("scale"), Disp: 32 * i}, scale[i])
 		VMOVDQU(operand.Mem{Base: base("order"), Disp: 16 * i}, order[i])
@@ -787,13 +796,20 @@ func affine() {
 		VPSHUFB(order[i], b, b)
 		VPMOVZXBD(b, v)
 		VCVTDQ2PS(v, v)
-		VSUBPS(mean[i], v, v)
+		if each {
+			VSUBPS(operand.Mem{Base: means, Disp: 32 * i}, v, v)
+		} else {
+			VSUBPS(mean[i], v, v)
+		}
 		VADDPS(shift[i], v, v)
 		VMULPS(scale[i], v, v)
 		VMOVUPS(v, operand.Mem{Base: dst, Disp: 32 * i})
 	}
 	ADDQ(operand.U8(24), src)
 	ADDQ(operand.U8(96), dst)
+	if each {
+		ADDQ(operand.U8(96), means)
+	}
 	SUBQ(operand.U8(24), n)
 	JAE(operand.LabelRef(loop))
 	Label(done)
@@ -818,6 +834,7 @@ func main() {
 		l.mean()
 		l.dropout()
 	}
-	affine()
+	affine(false)
+	affine(true)
 	Generate()
 }
