@@ -1,6 +1,9 @@
 package augment
 
-import "math/bits"
+import (
+	"math/bits"
+	"slices"
+)
 
 // Filtering is in fixed point, the same on every CPU.
 //
@@ -36,10 +39,10 @@ const (
 // axis is one axis of the resampling filter for a run of outputs: output o is the sum over j of
 // -weights[o*stride+j] * input[lo+first[o]+j].
 //
-// The filter is the triangle of Pillow's and torchvision's antialiased "bilinear": its half width
+// The filter is antialiased as Pillow's and torchvision's: the half width of the triangle, "bilinear",
 // is one input sample when enlarging and in/out input samples when reducing, and at
-// the border its weights are renormalised over the samples there are. All is computed in
-// integers, exactly up to the last rounding, so a window has the weights of the whole.
+// the border its weights are renormalised over the samples there are. The triangle is computed in
+// integers, exactly up to the last rounding, the others from distances that are; so a window has the weights of the whole.
 type axis struct {
 	n      int     // the inputs there are
 	lo, hi int     // those needed are lo..hi-1
@@ -48,6 +51,9 @@ type axis struct {
 	first  []int32 // rounded up to whole groups with outputs of weight 0
 	// Negated, so that 1 is an int16.
 	weights []int16
+	// wide is instead of weights for the filters that have negative ones, and others beyond 1.
+	wide    []int32
+	scratch []float64
 
 	// near says that the inputs lie at most two apart from output to output. The vector kernels
 	// then load them together; what follows is for these (pack).
@@ -73,10 +79,11 @@ type order struct {
 }
 
 // build computes the axis.
-func (a *axis) build(s sampling, at span, ord order) {
+func (a *axis) build(s sampling, at span, ord order, f Filter) {
 	// Positions and distances below are in units of 1/(2*pitch) of a plane sample.
 	pitch := int64(at.out) * int64(s.every)
-	half := 2 * max(pitch, int64(at.in)) // half width of the triangle
+	unit := 2 * max(pitch, int64(at.in)) // half width of the triangle
+	half := unit * f.support()
 	whole := (at.count + groupOutputs - 1) / groupOutputs * groupOutputs
 	a.n = s.n
 	a.near = int64(at.in) <= 2*pitch
@@ -86,8 +93,14 @@ func (a *axis) build(s sampling, at span, ord order) {
 		a.stride = (a.taps + 7) &^ 7
 	}
 	a.first = sized(a.first, whole)
-	a.weights = sized(a.weights, whole*a.stride)
-	clear(a.weights)
+	if a.weights, a.wide = a.weights[:0], a.wide[:0]; f == Bilinear {
+		a.weights = sized(a.weights, whole*a.stride)
+		clear(a.weights)
+	} else {
+		a.wide = sized(a.wide, whole*a.stride)
+		clear(a.wide)
+		a.scratch = sized(a.scratch, a.taps)
+	}
 
 	// Every output reads the same number of samples, none of them outside: from the first inside the
 	// triangle, or from last.
@@ -101,22 +114,26 @@ func (a *axis) build(s sampling, at span, ord order) {
 			d += 2 * pitch
 		}
 		a.first[o] = int32(first) - int32(a.lo)
-		weigh(a.weights[o*a.stride:][:a.taps], d, 2*pitch, half)
+		if f == Bilinear {
+			weigh(a.weights[o*a.stride:][:a.taps], d, 2*pitch, half)
+		} else {
+			f.weigh(a.wide[o*a.stride:][:a.taps], a.scratch, d, 2*pitch, unit)
+		}
 		centre += 2 * int64(at.in)
 	}
 	a.hi = int(first) + a.taps
 	if ord.reversed {
 		for o := range at.count {
 			a.first[o] = int32(a.hi-a.lo-a.taps) - a.first[o]
-			reverse(a.weights[o*a.stride:][:a.taps])
 		}
+		reverse(a.weights, a.stride, a.taps)
+		reverse(a.wide, a.stride, a.taps)
 		a.lo, a.hi = s.n-a.hi, s.n-a.lo
 	}
 	if ord.mirrored {
-		for i, j := 0, at.count-1; i < j; i, j = i+1, j-1 {
-			a.first[i], a.first[j] = a.first[j], a.first[i]
-			swap(a.weights[i*a.stride:][:a.taps], a.weights[j*a.stride:])
-		}
+		slices.Reverse(a.first[:at.count])
+		mirror(a.weights, a.stride, at.count)
+		mirror(a.wide, a.stride, at.count)
 	}
 	for o := at.count; o < whole; o++ {
 		a.first[o] = a.first[at.count-1]
@@ -166,15 +183,22 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-func reverse(w []int16) {
-	for i, j := 0, len(w)-1; i < j; i, j = i+1, j-1 {
-		w[i], w[j] = w[j], w[i]
+// reverse turns around the first taps of every stride weights.
+func reverse[W any](w []W, stride, taps int) {
+	for ; len(w) > 0; w = w[stride:] {
+		slices.Reverse(w[:taps])
 	}
 }
 
-func swap(v, w []int16) {
-	for i := range v {
-		v[i], w[i] = w[i], v[i]
+// mirror turns around the order of the outputs, count times stride weights.
+func mirror[W any](w []W, stride, count int) {
+	if len(w) == 0 {
+		return
+	}
+	for i, j := 0, count-1; i < j; i, j = i+1, j-1 {
+		for k := range stride {
+			w[i*stride+k], w[j*stride+k] = w[j*stride+k], w[i*stride+k]
+		}
 	}
 }
 

@@ -16,5 +16,7 @@
 //
 //	planes of samples ── down: a few rows to one ── across: a few samples to one ── colour ──▶ a row of RGB
 //
+// Bilinear, the filter to train with, is what the assembly is for; bicubic and Lanczos are plain Go.
+//
 // The planes are those of an *image.YCbCr, each at its own resolution, or the channels of RGB pixels.
 package augment

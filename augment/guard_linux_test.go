@@ -68,7 +68,7 @@ func TestSqueezeStaysInside(t *testing.T) {
 	guardedBothWays(t, func(t *testing.T, g *guarded) {
 		for _, in := range []int{30, 100, 199, 200, 201, 250, 1000, 1605} {
 			var a axis
-			a.build(sampling{n: in, every: 1}, span{in, 100, 3, 90}, order{mirrored: in%2 > 0})
+			a.build(sampling{n: in, every: 1}, span{in, 100, 3, 90}, order{mirrored: in%2 > 0}, Bilinear)
 			src := g.int16s(a.hi - a.lo + overrun)
 			for _, l := range levels() {
 				l.squeeze(g.int16s(len(a.first))[:90], src, &a, levelBias)

@@ -148,7 +148,7 @@ func TestSqueeze(t *testing.T) {
 				s = sampling{n: (in + 1) / 2, every: 2, shift: rng.IntN(2) * (in % 2)}
 			}
 			var a axis
-			a.build(s, at, ord)
+			a.build(s, at, ord, Bilinear)
 			if a.lo < 0 || a.hi > s.n || a.hi-a.lo < a.taps {
 				t.Fatalf("%+v: inputs %d..%d of %d, %d an output", at, a.lo, a.hi, s.n, a.taps)
 			}

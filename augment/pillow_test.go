@@ -35,7 +35,7 @@ func chromaFormula(x, y, c, w, h int) byte {
 	return byte(96 + (wave(2*x+y, 170+80*c)+wave(y+40*c, 210))/8)
 }
 
-// What Pillow's antialiased "bilinear" gives, which rounds to 8 bits between its passes and has pictures
+// What Pillow's filters give, which rounds to 8 bits between its passes and has pictures
 // of planes rounded to RGB before them.
 func TestAgainstPillow(t *testing.T) {
 	rgb := func(w, h int) image.Image {
@@ -74,16 +74,23 @@ func TestAgainstPillow(t *testing.T) {
 		to      image.Point
 		kept    image.Rectangle
 		worst   float64
+		filter  Filter
 	}{
-		{"reduced", rgb, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1},
-		{"crop_of_256", rgb, 500, 375, image.Pt(341, 256), image.Rect(131, 97, 195, 161), 1},
-		{"halved", rgb, 128, 96, image.Pt(64, 48), image.Rectangle{}, 1},
-		{"enlarged", rgb, 40, 30, image.Pt(67, 51), image.Rectangle{}, 1},
-		{"stretched", rgb, 90, 50, image.Pt(40, 75), image.Rectangle{}, 1},
-		{"tenth", rgb, 640, 480, image.Pt(64, 48), image.Rectangle{}, 1},
-		{"gray", gray, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1},
-		{"planes_444", planes(image.YCbCrSubsampleRatio444), 125, 94, image.Pt(85, 64), image.Rectangle{}, 2},
-		{"planes_420", planes(image.YCbCrSubsampleRatio420), 126, 94, image.Pt(85, 64), image.Rectangle{}, 2},
+		{"reduced", rgb, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1, Bilinear},
+		{"crop_of_256", rgb, 500, 375, image.Pt(341, 256), image.Rect(131, 97, 195, 161), 1, Bilinear},
+		{"halved", rgb, 128, 96, image.Pt(64, 48), image.Rectangle{}, 1, Bilinear},
+		{"enlarged", rgb, 40, 30, image.Pt(67, 51), image.Rectangle{}, 1, Bilinear},
+		{"stretched", rgb, 90, 50, image.Pt(40, 75), image.Rectangle{}, 1, Bilinear},
+		{"tenth", rgb, 640, 480, image.Pt(64, 48), image.Rectangle{}, 1, Bilinear},
+		{"gray", gray, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1, Bilinear},
+		{"planes_444", planes(image.YCbCrSubsampleRatio444), 125, 94, image.Pt(85, 64), image.Rectangle{}, 2, Bilinear},
+		{"planes_420", planes(image.YCbCrSubsampleRatio420), 126, 94, image.Pt(85, 64), image.Rectangle{}, 2, Bilinear},
+		{"bicubic_reduced", rgb, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1, Bicubic},
+		{"bicubic_enlarged", rgb, 40, 30, image.Pt(67, 51), image.Rectangle{}, 1, Bicubic},
+		{"bicubic_planes_420", planes(image.YCbCrSubsampleRatio420), 126, 94, image.Pt(85, 64), image.Rectangle{}, 2, Bicubic},
+		{"lanczos_reduced", rgb, 125, 94, image.Pt(85, 64), image.Rectangle{}, 1, Lanczos},
+		{"lanczos_enlarged", rgb, 40, 30, image.Pt(67, 51), image.Rectangle{}, 1, Lanczos},
+		{"lanczos_crop_of_256", rgb, 500, 375, image.Pt(341, 256), image.Rect(131, 97, 195, 161), 1, Lanczos},
 	} {
 		f, err := os.Open(filepath.Join("testdata", "pillow", c.name+".png"))
 		if err != nil {
@@ -95,6 +102,7 @@ func TestAgainstPillow(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := NewView(c.w, c.h, 1).Scale(c.to.X, c.to.Y)
+		v.Filter = c.filter
 		if !c.kept.Empty() {
 			v = v.Crop(c.kept.Min.X, c.kept.Min.Y, c.kept.Dx(), c.kept.Dy())
 		}

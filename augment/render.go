@@ -54,8 +54,8 @@ type plane struct {
 // must not share its memory. Cropping after scaling gives bit for bit the pixels of the whole scaled
 // picture.
 //
-// Scaling is the antialiased triangle filter (Pillow's and torchvision's
-// "bilinear"). The planes of an *image.YCbCr are scaled as they are, chroma from its own resolution
+// Scaling is by v.Filter, antialiased; the triangle (Pillow's and torchvision's
+// "bilinear") is in assembly. The planes of an *image.YCbCr are scaled as they are, chroma from its own resolution
 // with samples sited at the middle of the pixels they stand for (JFIF), and only the window is
 // converted to RGB. Other pictures than *RGB, *image.YCbCr and *image.Gray are converted row by row.
 // A picture that is not scaled keeps its exact pixels, YCbCr converted as image/color does;
@@ -113,6 +113,9 @@ func (v View) fits(img image.Image) error {
 	if max(v.Scaled.X, v.Scaled.Y, v.Size.X, v.Size.Y) > maxSide || v.Window.Dx() > maxRendered/max(1, v.Window.Dy()) {
 		return fmt.Errorf("augment: %d x %d pixels of a picture scaled from %d x %d to %d x %d are too many",
 			v.Window.Dx(), v.Window.Dy(), v.Size.X, v.Size.Y, v.Scaled.X, v.Scaled.Y)
+	}
+	if int(v.Filter) >= len(filterNames) {
+		return fmt.Errorf("augment: a view has the filter %d, which there is not", v.Filter)
 	}
 	if v.Window.Empty() || !v.Window.In(image.Rectangle{Max: v.Scaled}) {
 		return fmt.Errorf("augment: window %v is not inside a picture of %d x %d", v.Window, v.Scaled.X, v.Scaled.Y)
@@ -226,8 +229,8 @@ func (r *Renderer) load(img image.Image, v View) {
 	default:
 		r.img, r.gx, r.gy = img, orientedGrid(v.Orient, w, h, 1, 0), orientedGrid(v.Orient, w, h, 0, 1)
 	}
-	r.axes[0].build(sx, x, order{mirrored: v.Flip, reversed: first.reversed()})
-	r.axes[1].build(sy, y, order{})
+	r.axes[0].build(sx, x, order{mirrored: v.Flip, reversed: first.reversed()}, v.Filter)
+	r.axes[1].build(sy, y, order{}, v.Filter)
 	for i := range r.planes {
 		p := &r.planes[i]
 		p.x, p.y, p.bias = &r.axes[0], &r.axes[1], levelBias
@@ -283,8 +286,8 @@ func (r *Renderer) loadChroma(img *image.YCbCr, v View, x, y span) {
 		}
 	}
 	cx, cy := &r.axes[2], &r.axes[3]
-	cx.build(along(gx.dx, gy.dx), x, order{mirrored: v.Flip, reversed: cb.reversed()})
-	cy.build(along(gx.dy, gy.dy), y, order{})
+	cx.build(along(gx.dx, gy.dx), x, order{mirrored: v.Flip, reversed: cb.reversed()}, v.Filter)
+	cy.build(along(gx.dy, gy.dy), y, order{}, v.Filter)
 	for i := 1; i < 3; i++ {
 		p := &r.planes[i]
 		p.x, p.y, p.bias = cx, cy, centredBias
@@ -381,6 +384,11 @@ func (r *Renderer) filter(p *plane, o, n int) {
 	}
 	if len(r.rows)%2 > 0 { // the kernels take two at a time, this one with weight 0
 		r.rows = append(r.rows, r.rows[0])
+	}
+	if mixed := r.mixed[:p.x.hi-p.x.lo]; len(p.x.wide) > 0 {
+		mixWide(mixed, r.rows, p.y.wide[o*p.y.stride:][:len(r.rows)])
+		squeezeWide(p.line[:n], mixed, p.x, p.bias)
+		return
 	}
 	r.level.mix(r.mixed[:p.x.hi-p.x.lo], r.rows, p.y.weights[o*p.y.stride:][:len(r.rows)])
 	r.level.squeeze(p.line[:n], r.mixed, p.x, p.bias)

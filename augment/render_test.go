@@ -13,16 +13,38 @@ import (
 	"github.com/disintegration/imaging"
 )
 
-// reference scales one channel by the triangle filter in float64: each output is the
+// kernel is a filter by its textbook formula.
+func kernel(f Filter, x float64) float64 {
+	x = math.Abs(x)
+	sinc := func(x float64) float64 {
+		if x == 0 {
+			return 1
+		}
+		return math.Sin(math.Pi*x) / (math.Pi * x)
+	}
+	switch {
+	case f == Bilinear:
+		return max(0, 1-x)
+	case f == Bicubic && x < 1:
+		return 1.5*x*x*x - 2.5*x*x + 1
+	case f == Bicubic && x < 2:
+		return -0.5*x*x*x + 2.5*x*x - 4*x + 2
+	case f == Lanczos && x < 3:
+		return sinc(x) * sinc(x/3)
+	}
+	return 0
+}
+
+// reference scales one channel by a filter in float64: each output is the
 // weighted mean of the samples within reach of its centre. at(x, y) is a sample; every and shift
 // are as in sampling.
-func reference(at func(x, y int) float64, sx, sy sampling, size, scaled image.Point) [][]float64 {
+func reference(at func(x, y int) float64, sx, sy sampling, size, scaled image.Point, f Filter) [][]float64 {
 	weights := func(s sampling, in, out, o int) []float64 {
 		scale := float64(in) / float64(out) / float64(s.every)
 		centre := (float64(o)+0.5)*scale + float64(s.shift)/float64(s.every)
 		w, sum := make([]float64, s.n), 0.0
 		for i := range w {
-			w[i] = max(0, 1-math.Abs(float64(i)+0.5-centre)/max(1, scale))
+			w[i] = kernel(f, (float64(i)+0.5-centre)/max(1, scale))
 			sum += w[i]
 		}
 		for i := range w {
@@ -38,7 +60,7 @@ func reference(at func(x, y int) float64, sx, sy sampling, size, scaled image.Po
 		w := weights(sx, size.X, scaled.X, x)
 		for y := range across {
 			for i, wi := range w {
-				if wi > 0 {
+				if wi != 0 {
 					across[y][x] += wi * at(i, y)
 				}
 			}
@@ -48,7 +70,7 @@ func reference(at func(x, y int) float64, sx, sy sampling, size, scaled image.Po
 	for y := range out {
 		out[y] = make([]float64, scaled.X)
 		for i, wi := range weights(sy, size.Y, scaled.Y, y) {
-			if wi > 0 {
+			if wi != 0 {
 				for x := range out[y] {
 					out[y][x] += wi * across[i][x]
 				}
@@ -78,21 +100,36 @@ func within(t *testing.T, what string, got *RGB, want func(x, y, c int) float64,
 }
 
 func TestRGBAgainstFloat64(t *testing.T) {
-	for _, src := range []*RGB{noise(64, 48, 1), noise(1, 1, 2), noise(3, 200, 3), noise(2000, 2, 4)} {
-		for _, to := range sizes() {
-			if to == src.Bounds().Max {
-				continue
+	for _, f := range filters {
+		for _, src := range []*RGB{noise(64, 48, 1), noise(1, 1, 2), noise(3, 200, 3), noise(2000, 2, 4)} {
+			if f != Bilinear {
+				soften(src.Pix) // there overshooting is cut off, between the passes too
 			}
-			var want [3][][]float64
-			size := image.Pt(src.W, src.H)
-			for c := range want {
-				want[c] = reference(func(x, y int) float64 { return float64(src.Row(y)[3*x+c]) },
-					sampling{n: src.W, every: 1}, sampling{n: src.H, every: 1}, size, to)
+			for _, to := range sizes() {
+				if to == src.Bounds().Max {
+					continue
+				}
+				var want [3][][]float64
+				size := image.Pt(src.W, src.H)
+				for c := range want {
+					want[c] = reference(func(x, y int) float64 { return float64(src.Row(y)[3*x+c]) },
+						sampling{n: src.W, every: 1}, sampling{n: src.H, every: 1}, size, to, f)
+				}
+				v := NewView(src.W, src.H, 1).Scale(to.X, to.Y)
+				v.Filter = f
+				// Half a level is rounding; the rest what fixed point adds.
+				within(t, fmt.Sprint(f, size, " to ", to), render(t, src, v), func(x, y, c int) float64 { return want[c][y][x] }, 0.53)
 			}
-			got := render(t, src, NewView(src.W, src.H, 1).Scale(to.X, to.Y))
-			// Half a level is rounding; the rest what fixed point adds.
-			within(t, fmt.Sprint(size, " to ", to), got, func(x, y, c int) float64 { return want[c][y][x] }, 0.53)
 		}
+	}
+}
+
+var filters = []Filter{Bilinear, Bicubic, Lanczos}
+
+// soften takes the contrast from samples.
+func soften(pix []byte) {
+	for i := range pix {
+		pix[i] = 96 + pix[i]/4
 	}
 }
 
@@ -120,9 +157,14 @@ var ratios = []image.YCbCrSubsampleRatio{
 // Planes are scaled at their own resolution and then converted: the float64
 // reference does the same, at odd sizes and with corners that share a chroma sample with what is cut off.
 func TestYCbCrAgainstFloat64(t *testing.T) {
-	for _, ratio := range ratios {
-		for _, at := range []image.Point{{0, 0}, {1, 1}, {2, 3}} {
-			img := ycbcr(noise(63, 47, 5), ratio, at)
+	for i, ratio := range ratios {
+		for j, at := range []image.Point{{0, 0}, {1, 1}, {2, 3}} {
+			img, f := ycbcr(noise(63, 47, 5), ratio, at), filters[(i+j)%len(filters)]
+			if f != Bilinear {
+				soften(img.Y)
+				soften(img.Cb)
+				soften(img.Cr)
+			}
 			across, down := chromaEvery(ratio)
 			b := img.Bounds()
 			cx, cy := chromaSampling(b.Min.X, b.Max.X, across), chromaSampling(b.Min.Y, b.Max.Y, down)
@@ -134,12 +176,13 @@ func TestYCbCrAgainstFloat64(t *testing.T) {
 					continue
 				}
 				plane := func(pix []byte, stride int, sx, sy sampling) [][]float64 {
-					return reference(func(x, y int) float64 { return float64(pix[y*stride+x]) }, sx, sy, b.Size(), to)
+					return reference(func(x, y int) float64 { return float64(pix[y*stride+x]) }, sx, sy, b.Size(), to, f)
 				}
 				yy := plane(img.Y, img.YStride, sampling{n: 63, every: 1}, sampling{n: 47, every: 1})
 				cb, cr := plane(img.Cb, img.CStride, cx, cy), plane(img.Cr, img.CStride, cx, cy)
-				got := render(t, img, NewView(63, 47, 1).Scale(to.X, to.Y))
-				within(t, fmt.Sprint(ratio, at, to), got, func(x, y, c int) float64 {
+				v := NewView(63, 47, 1).Scale(to.X, to.Y)
+				v.Filter = f
+				within(t, fmt.Sprint(f, ratio, at, to), render(t, img, v), func(x, y, c int) float64 {
 					u, v := cb[y][x]-128, cr[y][x]-128
 					return yy[y][x] + [3]float64{1.402 * v, -0.344136*u - 0.714136*v, 1.772 * u}[c]
 				}, 0.53)
@@ -181,6 +224,7 @@ func TestWindowEqualsCropOfWhole(t *testing.T) {
 			v := NewView(101, 83, 1+trial%8)
 			if trial%5 > 0 {
 				v = v.Scale(20+rng.IntN(150), 20+rng.IntN(150))
+				v.Filter = filters[rng.IntN(len(filters))]
 			}
 			if rng.IntN(2) == 0 {
 				v = v.Mirror()
@@ -293,12 +337,16 @@ func TestAgainstImaging(t *testing.T) {
 func TestWeightsSumToOne(t *testing.T) {
 	flat := NewRGB(997, 13)
 	for i := range flat.Pix {
-		flat.Pix[i] = 255
+		flat.Pix[i] = 191
 	}
-	for _, to := range []image.Point{{1, 1}, {256, 3}, {5000, 40}} {
-		for i, b := range render(t, flat, NewView(997, 13, 1).Scale(to.X, to.Y)).Pix {
-			if b != 255 {
-				t.Fatalf("%v: byte %d is %d", to, i, b)
+	for _, f := range filters {
+		for _, to := range []image.Point{{1, 1}, {256, 3}, {5000, 40}} {
+			v := NewView(997, 13, 1).Scale(to.X, to.Y)
+			v.Filter = f
+			for i, b := range render(t, flat, v).Pix {
+				if b != 191 {
+					t.Fatalf("%v, %v: byte %d is %d", f, to, i, b)
+				}
 			}
 		}
 	}
@@ -315,6 +363,8 @@ func TestWeightsSumToOne(t *testing.T) {
 func TestRenderAllocatesNothing(t *testing.T) {
 	src := photo(500, 375, 1)
 	v := NewView(500, 375, 1).Scale(341, 256).Crop(42, 0, 256, 256).Crop(3, 5, 224, 224).Mirror()
+	bicubic := v
+	bicubic.Filter = Bicubic
 	for name, c := range map[string]struct {
 		img image.Image
 		v   View
@@ -323,6 +373,7 @@ func TestRenderAllocatesNothing(t *testing.T) {
 		"420":     {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), v},
 		"NRGBA":   {imaging.Clone(src), v},
 		"far":     {src, NewView(500, 375, 1).Scale(64, 48)},
+		"bicubic": {src, bicubic},
 		"rotated": {ycbcr(src, image.YCbCrSubsampleRatio420, image.Pt(0, 0)), NewView(500, 375, 6).Scale(256, 341).Crop(0, 0, 224, 224)},
 	} {
 		for _, l := range levels() {

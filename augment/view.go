@@ -15,6 +15,8 @@ type View struct {
 	Size image.Point
 	// Scaled is the size it is resampled to; equal to Size if it is not.
 	Scaled image.Point
+	// Filter is what it is resampled with.
+	Filter Filter
 	// Canvas is the part of the scaled picture that crop origins are relative to:
 	// the first crop after a scaling, or all of it.
 	Canvas  image.Rectangle

@@ -12,7 +12,8 @@ import os
 
 from PIL import Image
 
-# name, kind, width and height, width and height scaled to, then left, top, right and bottom of the part kept
+# name (which begins with the filter, where that is not bilinear), kind, width and height, width and height scaled
+# to, then left, top, right and bottom of the part kept
 CASES = [
     ("reduced", "rgb", 125, 94, 85, 64, None),
     ("crop_of_256", "rgb", 500, 375, 341, 256, (131, 97, 195, 161)),
@@ -23,6 +24,12 @@ CASES = [
     ("gray", "gray", 125, 94, 85, 64, None),
     ("planes_444", "ycbcr444", 125, 94, 85, 64, None),
     ("planes_420", "ycbcr420", 126, 94, 85, 64, None),
+    ("bicubic_reduced", "rgb", 125, 94, 85, 64, None),
+    ("bicubic_enlarged", "rgb", 40, 30, 67, 51, None),
+    ("bicubic_planes_420", "ycbcr420", 126, 94, 85, 64, None),
+    ("lanczos_reduced", "rgb", 125, 94, 85, 64, None),
+    ("lanczos_enlarged", "rgb", 40, 30, 67, 51, None),
+    ("lanczos_crop_of_256", "rgb", 500, 375, 341, 256, (131, 97, 195, 161)),
 ]
 
 
@@ -61,7 +68,11 @@ def rgb(y, cb, cr):
     return tuple(int(v + 0.5) for v in (y + 1.402 * cr, y - 0.344136 * cb - 0.714136 * cr, y + 1.772 * cb))
 
 
-def picture(kind, w, h):
+def filter_of(name):
+    return getattr(Image.Resampling, name.split("_")[0].upper(), Image.Resampling.BILINEAR)
+
+
+def picture(kind, w, h, chroma_filter):
     if kind == "gray":
         return plane(w, h, 0)
     if kind == "rgb":
@@ -73,7 +84,7 @@ def picture(kind, w, h):
         small = Image.new("F", (cw, ch))
         small.putdata([float(chroma(x, y, c, cw, ch)) for y in range(ch) for x in range(cw)])
         # Chroma lies in the middle of the pixels it stands for, as in JFIF.
-        planes.append(small.resize((w, h), Image.Resampling.BILINEAR).getdata())
+        planes.append(small.resize((w, h), chroma_filter).getdata())
     return Image.frombytes("RGB", (w, h), bytes(v for pixel in zip(*planes) for v in rgb(*pixel)))
 
 
@@ -81,7 +92,7 @@ def main():
     out = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "augment", "testdata", "pillow")
     os.makedirs(out, exist_ok=True)
     for name, kind, w, h, w2, h2, kept in CASES:
-        scaled = picture(kind, w, h).resize((w2, h2), Image.Resampling.BILINEAR)
+        scaled = picture(kind, w, h, filter_of(name)).resize((w2, h2), filter_of(name))
         if kept:
             scaled = scaled.crop(kept)
         scaled.save(os.path.join(out, name + ".png"), optimize=True)

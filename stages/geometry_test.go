@@ -146,6 +146,33 @@ func TestResizeSizes(t *testing.T) {
 }
 
 // A second resize works on the pixels of the first.
+// Each filter gives pixels of its own, and a crop of them is the crop of the whole.
+func TestResizeFilters(t *testing.T) {
+	src := photo(90, 60, 3)
+	seen := map[string]string{}
+	for _, filter := range []string{"", "bilinear", "bicubic", "lanczos"} {
+		r := must[*Resize](t)(NewResize(ResizeOptions{Shorter: 40, Filter: filter}))
+		s := pipeline.NewSample(1, "resize", pipeline.Key{})
+		s.SetImage(src)
+		process(t, s, r)
+		whole := string(pixels(t, s).Pix)
+		s.SetImage(src)
+		process(t, s, r, must[*CenterCrop](t)(NewCenterCrop(CropOptions{Size: 20})))
+		for y := range 20 {
+			if from := ((y+10)*60 + 20) * 3; string(pixels(t, s).Row(y)) != whole[from:][:60] {
+				t.Fatalf("%q: row %d of the crop is not that of the whole", filter, y)
+			}
+		}
+		if other, ok := seen[whole]; ok && filter != "bilinear" {
+			t.Errorf("%q gives the pixels of %q", filter, other)
+		}
+		seen[whole] = filter
+	}
+	if len(seen) != 3 {
+		t.Errorf("%d different pictures, want 3", len(seen))
+	}
+}
+
 func TestResizeTwice(t *testing.T) {
 	src := photo(120, 90, 3)
 	s := sampleOf(src, "resize", 0)
@@ -333,6 +360,7 @@ func TestStageOptions(t *testing.T) {
 		"must be [width, height]":   refuse(NewResize(ResizeOptions{Size: []int{5}})),
 		"size must be 1 to":         refuse(NewResize(ResizeOptions{Size: []int{5, 0}})),
 		"shorter must be 1 to":      refuse(NewResize(ResizeOptions{Shorter: -1})),
+		"filter must be bilinear":   refuse(NewResize(ResizeOptions{Shorter: 5, Filter: "nearest"})),
 		"must be 1 to 65536 pixels": refuse(NewCenterCrop(CropOptions{Size: 1 << 20})),
 		"is 0":                      refuse(NewRandomCrop(CropOptions{})),
 		"is 1.5":                    refuse(NewFlip(FlipOptions{Probability: 1.5})),
