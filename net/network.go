@@ -264,10 +264,13 @@ func (n *Network) Gradients() ([]NamedTensor, error) {
 	return out, n.engine.Sync()
 }
 
-// dims is the parameter's shape in files.
-func (q *param) dims() []int {
-	s := q.spec.Shape
-	switch q.spec.Kind {
+func (q *param) dims() []int { return q.spec.Dims() }
+
+// Dims is the parameter's shape in files: (out, in) for a dense weight, (n) for a
+// bias.
+func (p ParamSpec) Dims() []int {
+	s := p.Shape
+	switch p.Kind {
 	case Matrix:
 		return []int{s.N, s.Image()}
 	case Vector:
