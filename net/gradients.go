@@ -96,8 +96,9 @@ type LayerState struct {
 	// Dead is the fraction of a ReLU's units (channels, in a convolution) that were 0
 	// at every place of every image of the last Forward.
 	Dead float64
-	// Update is the norm of the last update over that of the weights, and Gradient the
-	// norm of the gradient.
+	// Update is the norm of the last update over that of the weights (in Nesterov's
+	// form without the part of the weight decay in it, which is small), and Gradient
+	// the norm of the gradient.
 	Update, Gradient float64
 }
 
@@ -112,7 +113,7 @@ func (n *Network) Peaks() {
 }
 
 // Layers gives the state of every layer that learns or is watched, in their order:
-// after Peaks, GradientNorm and Update of one step.
+// after Peaks, GradientNorm and Update of one step. It may overwrite the gradients.
 func (n *Network) Layers() ([]LayerState, error) {
 	count := 0
 	for range n.trained() {
@@ -120,7 +121,13 @@ func (n *Network) Layers() ([]LayerState, error) {
 	}
 	i := count
 	for q := range n.trained() {
-		n.engine.Norm(n.norms, i, q.v)
+		if m := n.last.Momentum; n.last.Form == NesterovMomentum && m > 0 {
+			n.engine.Scale(q.dw, q.dw, -1/m, 0) // the step is lr*(m*v - dw)
+			n.engine.Add(q.dw, q.dw, q.v)
+			n.engine.Norm(n.norms, i, q.dw)
+		} else {
+			n.engine.Norm(n.norms, i, q.v)
+		}
 		n.engine.Norm(n.norms, i+count, q.w)
 		i++
 	}
@@ -135,7 +142,7 @@ func (n *Network) Layers() ([]LayerState, error) {
 	for q := range n.trained() {
 		s := &sums[q.layer]
 		s.gradient += square(i)
-		s.update += square(i + count)
+		s.update += square(i+count) * q.reach(n.last)
 		s.weight += square(i + 2*count)
 		i++
 	}
@@ -170,6 +177,17 @@ func (n *Network) Layers() ([]LayerState, error) {
 		states = append(states, state)
 	}
 	return states, nil
+}
+
+// reach is the square of what the momentum (or Nesterov's v - dw/momentum) is
+// multiplied by to become the update.
+func (q *param) reach(s SGD) float64 {
+	s = q.rule(s)
+	_, _, _, by, _ := s.Factors()
+	if s.Form == NesterovMomentum && s.Momentum > 0 {
+		by = s.LR * s.Momentum
+	}
+	return float64(by) * float64(by)
 }
 
 // vector downloads a vector, and is valid until the next.

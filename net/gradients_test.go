@@ -288,6 +288,12 @@ func (b *backwards) DenseGrad(dx, dw, db, dy, y, x, w *net.Tensor, act net.Activ
 // The state of layers is what was made of them: two of four channels and three of
 // seven units that no image moves, and an update of known size.
 func TestLayerState(t *testing.T) {
+	for _, form := range []net.MomentumForm{net.PaperMomentum, net.TorchMomentum, net.NesterovMomentum} {
+		t.Run(fmt.Sprint(form), func(t *testing.T) { layerState(t, form) })
+	}
+}
+
+func layerState(t *testing.T, form net.MomentumForm) {
 	e, n, in := trainable(t, plainNet(), 3, 8, 4, nil)
 	for _, c := range []int{1, 3} {
 		nettest.Values(e.Find("conv1.bias"))[c] = -1e4
@@ -311,7 +317,7 @@ func TestLayerState(t *testing.T) {
 		t.Fatal(err)
 	}
 	gradients := gradientsOf(t, n)
-	n.Update(net.SGD{LR: 0.1, Momentum: 0.9})
+	n.Update(net.SGD{LR: 0.1, Momentum: 0.9, Form: form})
 	states, err := n.Layers()
 	if err != nil {
 		t.Fatal(err)

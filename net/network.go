@@ -46,6 +46,7 @@ type Network struct {
 
 	smoothing    float32 // of labels
 	summed       int     // gradients that Accumulate has added up
+	last         SGD     // of the last Update
 	norms, peaks *Tensor
 	host         []float32 // of norms and peaks
 }
@@ -203,8 +204,16 @@ func (n *Network) Update(s SGD) {
 		panic("net: Update of a network made for inference")
 	}
 	for q := range n.trained() {
-		n.engine.SGD(q.w, q.v, q.dw, SGD{LR: s.LR * q.spec.LR, Momentum: s.Momentum, Decay: s.Decay * q.spec.Decay})
+		n.engine.SGD(q.w, q.v, q.dw, q.rule(s))
 	}
+	n.last = s
+}
+
+// rule is the solver's rule with the parameter's own multipliers.
+func (q *param) rule(s SGD) SGD {
+	s.LR *= q.spec.LR
+	s.Decay *= q.spec.Decay
+	return s
 }
 
 // Stats waits for the last Forward and sums its losses and hits over the rows

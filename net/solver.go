@@ -17,10 +17,17 @@ type Solver struct {
 	WeightDecay float64        `yaml:"weight_decay" doc:"pulls every weight towards 0, times the learning rate"`
 	Warmup      int            `yaml:"warmup" doc:"steps in which the learning rate rises from 0, in equal parts"`
 	Schedule    ScheduleChoice `yaml:"schedule" doc:"how the learning rate falls: constant, plateau, multistep, polynomial or cosine"`
+	// Accumulate counts batches, each of which is a step of its own.
+	Accumulate     int     `yaml:"accumulate" doc:"batches whose mean gradient makes one update of the weights, in the memory of one and a second gradient; an epoch's last update may be of fewer. Each batch is a step"`
+	ClipNorm       float64 `yaml:"clip_norm" doc:"shrinks the gradient where the norm of all of it (grad_norm in the metrics) is greater; 0: never"`
+	ClipValue      float64 `yaml:"clip_value" doc:"holds each number of the gradient within minus this and this, after clip_norm; 0: not"`
+	LabelSmoothing float64 `yaml:"label_smoothing" doc:"part of a label's weight that is shared among all classes, as 0.1; the loss in training is of such labels, that of a validation is not"`
 }
 
 // DefaultSolver has the paper's numbers, and a constant rate.
-func DefaultSolver() Solver { return Solver{LR: 0.01, Momentum: 0.9, WeightDecay: 0.0005} }
+func DefaultSolver() Solver {
+	return Solver{LR: 0.01, Momentum: 0.9, WeightDecay: 0.0005, Accumulate: 1}
+}
 
 // Check finds mistakes; the solver is taken to be the field "solver".
 func (s Solver) Check() error {
@@ -34,6 +41,18 @@ func (s Solver) Check() error {
 	if !(s.WeightDecay >= 0) || math.IsInf(s.WeightDecay, 0) {
 		errs = append(errs, config.Fieldf("solver.weight_decay", "must not be negative, is %g", s.WeightDecay))
 	}
+	for _, f := range []struct {
+		name  string
+		value float64
+	}{{"solver.clip_norm", s.ClipNorm}, {"solver.clip_value", s.ClipValue}} {
+		if !(f.value >= 0 && f.value <= math.MaxFloat32) {
+			errs = append(errs, config.Fieldf(f.name, "must not be negative (0: no clipping), is %g", f.value))
+		}
+	}
+	if !(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1) {
+		errs = append(errs, config.Fieldf("solver.label_smoothing", "must be at least 0 and less than 1, is %g", s.LabelSmoothing))
+	}
+	errs = append(errs, atLeast("solver.accumulate", s.Accumulate, 1))
 	return errors.Join(append(errs, atLeast("solver.warmup", s.Warmup, 0))...)
 }
 
