@@ -99,7 +99,7 @@ func TestTrainLearns(t *testing.T) {
 func TestEvaluateGivesTheNumbersOfTraining(t *testing.T) {
 	dir := t.TempDir()
 	want := trained(t, dir, 2, 2, weightsSink(t)).of("done")[0]
-	stage, err := NewEvaluate(EvaluateOptions{Weights: filepath.Join(dir, "weights.safetensors"), Preprocessing: samePreprocessing, Device: CPU})
+	stage, err := NewEvaluate(EvaluateOptions{Weights: Files{filepath.Join(dir, "weights.safetensors")}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestEvaluateMatchesClassesByName(t *testing.T) {
 	reversed := slices.Clone(classes)
 	slices.Reverse(reversed)
 	out := &box{}
-	stage, err := NewEvaluate(EvaluateOptions{Weights: file, Preprocessing: samePreprocessing, Device: CPU})
+	stage, err := NewEvaluate(EvaluateOptions{Weights: Files{file}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +158,7 @@ func TestEvaluateMatchesClassesByName(t *testing.T) {
 	}
 
 	plan := func(edit func(*pipeline.Env)) error {
-		s, err := NewEvaluate(EvaluateOptions{Weights: file, Preprocessing: samePreprocessing, Device: CPU})
+		s, err := NewEvaluate(EvaluateOptions{Weights: Files{file}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -197,7 +197,7 @@ func TestEvaluateRefusesFilesItCannotUse(t *testing.T) {
 		put("garbage.safetensors", strings.Repeat("garbage", 9)):      "garbage.safetensors",
 		put("bare.safetensors", "\x02\x00\x00\x00\x00\x00\x00\x00{}"): `bare.safetensors does not say its "net"`,
 	} {
-		s, err := NewEvaluate(EvaluateOptions{Weights: file, Preprocessing: samePreprocessing, Device: CPU})
+		s, err := NewEvaluate(EvaluateOptions{Weights: Files{file}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -208,7 +208,7 @@ func TestEvaluateRefusesFilesItCannotUse(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := NewEvaluate(EvaluateOptions{Preprocessing: samePreprocessing, Device: CPU}); err == nil || !strings.Contains(err.Error(), "weights is empty") {
+	if _, err := NewEvaluate(EvaluateOptions{LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU}); err == nil || !strings.Contains(err.Error(), "weights is empty") {
 		t.Errorf("no file: error %v", err)
 	}
 }
@@ -220,7 +220,7 @@ func TestEvaluateCountsEveryImage(t *testing.T) {
 	trained(t, dir, 1, 1, weightsSink(t))
 	measure := func(first int, sizes ...int) pipeline.Metric {
 		t.Helper()
-		s, err := NewEvaluate(EvaluateOptions{Weights: filepath.Join(dir, "weights.safetensors"), Preprocessing: samePreprocessing, Device: CPU})
+		s, err := NewEvaluate(EvaluateOptions{Weights: Files{filepath.Join(dir, "weights.safetensors")}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -248,7 +248,7 @@ func TestEvaluateCountsEveryImage(t *testing.T) {
 func TestEvaluateOfNothingIsAnError(t *testing.T) {
 	dir := t.TempDir()
 	trained(t, dir, 1, 1, weightsSink(t))
-	s, err := NewEvaluate(EvaluateOptions{Weights: filepath.Join(dir, "weights.safetensors"), Preprocessing: samePreprocessing, Device: CPU})
+	s, err := NewEvaluate(EvaluateOptions{Weights: Files{filepath.Join(dir, "weights.safetensors")}, LogEvery: 10, Preprocessing: samePreprocessing, Device: CPU})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,7 +24,7 @@ import (
 
 func init() {
 	pipeline.RegisterBatchStage("extract",
-		"Computes features of the line's images with trained weights: the outputs of any layers, logits, the best classes. The network ends at the last layer that is wanted.",
+		"Computes features of the line's images with trained weights: the outputs of any layers, logits, the best classes. The network ends at the last layer that is wanted. Of several pictures of an image (ten_crop) it gives the mean.",
 		ExtractOptions{Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: Auto, LogEvery: 10},
 		func(o ExtractOptions) (pipeline.BatchStage, error) { return NewExtract(o) })
 }
@@ -54,6 +54,9 @@ type ExtractOptions struct {
 //	logits      the same, one number a class of the weights
 //	top_labels  fixed-size list of int32, of the weights' classes
 //	top_scores  fixed-size list of float32, their probabilities
+//
+// An image that comes as several pictures (ten_crop) has one row: the mean of each
+// layer over them, before it is scaled to length 1, and of the probabilities.
 //
 // A layer's output is that which the layer computes, so it is after the
 // activation that is part of conv and dense; what comes before it can be had only
@@ -90,6 +93,7 @@ type Extract struct {
 	meter  meter
 	rows   identity // of the batch that waits in feed
 	last   identity // that was computed last
+	views  int      // rows a sample
 	done   int      // batches, those before a resume too
 	buf    []float32
 	scores []float32
@@ -106,13 +110,15 @@ type column struct {
 
 func (c column) width() int { return c.shape[0] * c.shape[1] * c.shape[2] }
 
-// identity says whose features the rows of a batch are.
+// identity says whose features the rows of a batch are. Each sample is views of
+// the network's rows, one after the other.
 type identity struct {
 	cursor      pipeline.Cursor
 	epoch, step int
 	index       []int64
 	name        []string
 	label       []int32
+	views       int
 }
 
 // reserved are the columns that are no layer's.
@@ -264,7 +270,7 @@ func (x *Extract) Prepare(ctx context.Context, env *pipeline.Env) error {
 		}
 	}
 	x.meter.begin()
-	x.done = env.StartStep
+	x.done, x.views = env.StartStep, max(1, env.Frame.Views)
 	tensors, sum, err := readHashed(x.opt.Weights)
 	if err != nil {
 		return err
@@ -315,12 +321,27 @@ func (x *Extract) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.
 	if err := x.feed.load(b); err != nil {
 		return err
 	}
-	// Copies, since the batch goes as soon as it is loaded.
-	x.rows = identity{
-		cursor: b.Cursor, epoch: b.Epoch, step: b.Step,
-		index: slices.Clone(images.Index), label: slices.Clone(images.Label), name: images.Name,
+	if x.rows, err = x.identify(b, images); err != nil {
+		return err
 	}
 	return x.compute(ctx, waiting, rows, emit)
+}
+
+// identify copies what the rows of a batch are of, since the batch goes as soon as
+// it is loaded.
+func (x *Extract) identify(b *pipeline.Batch, images pipeline.Images) (identity, error) {
+	rows := identity{cursor: b.Cursor, epoch: b.Epoch, step: b.Step, views: x.views}
+	for i, index := range images.Index {
+		if i%x.views == 0 {
+			rows.index, rows.label, rows.name = append(rows.index, index), append(rows.label, images.Label[i]), append(rows.name, images.Name[i])
+		} else if index != images.Index[i-1] {
+			return rows, fmt.Errorf("row %d of a batch is of image %d, and must be one of the %d views of image %d", i, index, x.views, images.Index[i-1])
+		}
+	}
+	if images.N%x.views != 0 {
+		return rows, fmt.Errorf("a batch has %d rows, no multiple of the %d views of an image", images.N, x.views)
+	}
+	return rows, nil
 }
 
 // Flush computes the last batch and ends the run.
@@ -401,10 +422,10 @@ func (x *Extract) tell(emit pipeline.Emit, row pipeline.Metric) error {
 func (x *Extract) values(c column, rows identity) ([]float32, error) {
 	n := len(rows.index)
 	var err error
-	if x.buf, err = x.net.Activation(x.buf[:0], c.layer, n); err != nil {
+	if x.buf, err = x.net.Activation(x.buf[:0], c.layer, n*rows.views); err != nil {
 		return nil, err
 	}
-	v := x.buf
+	v := overViews(x.buf, n, rows.views)
 	if c.area > 1 {
 		for i := range v[:len(v)/c.area] {
 			sum := 0.0
@@ -433,25 +454,49 @@ func (x *Extract) values(c column, rows identity) ([]float32, error) {
 	return v, nil
 }
 
+// overViews is the mean over the views of each of n samples, in the memory of v.
+func overViews(v []float32, n, views int) []float32 {
+	if n == 0 || views == 1 {
+		return v
+	}
+	width := len(v) / (n * views)
+	for i := range n {
+		of := v[i*views*width:][:views*width]
+		for j := range width {
+			sum := 0.0
+			for k := range views {
+				sum += float64(of[k*width+j])
+			}
+			v[i*width+j] = float32(sum / float64(views)) // behind what is still to be read, or of column j
+		}
+	}
+	return v[:n*width]
+}
+
 // bad is an error of one sample.
 func (x *Extract) bad(rows identity, i int, err error) error {
 	return &pipeline.Error{Stage: "extract", Name: rows.name[i], Key: pipeline.Key{Epoch: rows.epoch, Index: int(rows.index[i])}, Err: err}
 }
 
 // best finds the k classes of the greatest logits, in order (the lower label
-// first among equals), and their probabilities.
+// first among equals), and their probabilities; of several views, those of the
+// greatest mean probability.
 func (x *Extract) best(rows identity, k int) (labels []int32, scores []float32, err error) {
 	n := len(rows.index)
-	if x.buf, err = x.net.Activation(x.buf[:0], x.logits, n); err != nil {
+	if x.buf, err = x.net.Activation(x.buf[:0], x.logits, n*rows.views); err != nil {
 		return nil, nil, err
 	}
-	if x.scores, err = x.net.Activation(x.scores[:0], x.loss, n); err != nil || n == 0 {
+	if x.scores, err = x.net.Activation(x.scores[:0], x.loss, n*rows.views); err != nil || n == 0 {
 		return nil, nil, err
 	}
-	classes := len(x.buf) / n
+	logitsOf, scoresOf := x.buf, overViews(x.scores, n, rows.views)
+	if rows.views > 1 {
+		logitsOf = scoresOf
+	}
+	classes := len(scoresOf) / n
 	order := make([]int32, classes)
 	for i := range n {
-		logits, probabilities := x.buf[i*classes:][:classes], x.scores[i*classes:][:classes]
+		logits, probabilities := logitsOf[i*classes:][:classes], scoresOf[i*classes:][:classes]
 		for c := range order {
 			order[c] = int32(c)
 			if p := float64(probabilities[c]); math.IsNaN(p) {
@@ -466,13 +511,6 @@ func (x *Extract) best(rows identity, k int) (labels []int32, scores []float32, 
 		}
 	}
 	return labels, scores, nil
-}
-
-// fingerprint is what features need to have in common to be compared, beside the
-// weights: what becomes of an image before the first layer.
-func fingerprint(samples, input string) string {
-	sum := sha256.Sum256([]byte(samples + "\n" + input))
-	return hex.EncodeToString(sum[:])
 }
 
 func (x *Extract) newSchema(env *pipeline.Env, weights string) (*arrow.Schema, error) {

@@ -517,7 +517,7 @@ func TestPreprocessingBelongsToTheWeights(t *testing.T) {
 		e := env(8)
 		e.Preprocessing = tt.samples
 		x := extractStage(t, tt.weights, func(o *ExtractOptions) { o.Layers, o.Preprocessing = []string{"fc2"}, tt.option })
-		v, err := NewEvaluate(EvaluateOptions{Weights: tt.weights, Preprocessing: tt.option, Device: CPU})
+		v, err := NewEvaluate(EvaluateOptions{Weights: Files{tt.weights}, LogEvery: 10, Preprocessing: tt.option, Device: CPU})
 		if err != nil {
 			t.Fatal(err)
 		}

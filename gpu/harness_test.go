@@ -118,8 +118,10 @@ func env(batch int) *pipeline.Env {
 type outbox struct {
 	metrics []pipeline.Metric
 	order   []string // events, and "weights"
-	weights []net.NamedTensor
-	meta    map[string]string
+
+	outcomes []pipeline.Outcome
+	weights  []net.NamedTensor
+	meta     map[string]string
 }
 
 func (o *outbox) emit(b *pipeline.Batch) (err error) {
@@ -130,6 +132,10 @@ func (o *outbox) emit(b *pipeline.Batch) (err error) {
 		for i := range o.weights { // it is the record's memory
 			o.weights[i].Data = slices.Clone(o.weights[i].Data)
 		}
+		return err
+	}
+	if b.Kind == pipeline.Evaluation {
+		o.outcomes, err = pipeline.OutcomesOf(b.Record)
 		return err
 	}
 	rows, err := pipeline.MetricsOf(b.Record)

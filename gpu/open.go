@@ -5,10 +5,12 @@
 //	train.go      the stage that learns
 //	early_stop.go when a run has learnt enough
 //	evaluate.go   the stage that measures trained weights
+//	scorer.go     predictions, averaged over networks and views, and scored
 //	extract.go    the stage that computes features with trained weights
 //	features.go   the batch of features
 //	progress.go   averages over steps, and the metrics made of them
 //	weights.go    the batch of weights and what is written about them
+//	preprocessing.go how images are made for weights
 //	resume.go     checkpoints, and how a run goes on from one
 //	plan.go       what check prints of a network and its memory
 //

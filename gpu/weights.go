@@ -23,7 +23,8 @@ import (
 //	net             the network, as in a YAML
 //	classes         JSON list of the classes' names, in the order of the outputs
 //	input           JSON: height and width of an image, and how it becomes the first activation
-//	samples         YAML: the validation's sample stages, which make such an image of a picture; not there without a validation
+//	samples         YAML: the sample stages that make such an image of a picture, as in validation (without one, as in training, what is random left out)
+//	preprocessing   SHA-256 of samples and input, hex: equal for weights that see images alike
 //	epoch, step     after which they were taken (steps of the whole run)
 //	seed, version   of the run, and of the program
 //	validation_top1 accuracy over the validation after that epoch, if there was one
@@ -74,6 +75,7 @@ func (a about) metadata() (map[string]string, error) {
 		"seed":    strconv.FormatUint(a.Seed, 10),
 		"version": a.Version,
 	}
+	meta["preprocessing"] = fingerprint(a.Samples, meta["input"])
 	if a.Samples != "" {
 		meta["samples"] = a.Samples
 	}
@@ -196,7 +198,7 @@ func (a about) checkImages(env *pipeline.Env, file, preprocessing string) error 
 			env.Frame.W, env.Frame.H, file, a.Input.Width, a.Input.Height)
 	}
 	// Go code that makes a line without a YAML says nothing.
-	if preprocessing == anyPreprocessing || a.Samples == "" || env.Preprocessing == "" || a.Samples == env.Preprocessing {
+	if preprocessing == anyPreprocessing || a.Samples == "" || env.Preprocessing == "" || OneCrop(a.Samples) == OneCrop(env.Preprocessing) {
 		return nil
 	}
 	return fmt.Errorf("the images are made by other sample stages than those %s was validated with: use samples: %s (here they are %s), or set preprocessing: any",

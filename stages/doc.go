@@ -7,6 +7,7 @@
 //	sample stages  decode        bytes to pixels: JPEG, PNG, GIF, BMP, TIFF, WebP
 //	               resize        to a shorter side, or to a size
 //	               center_crop   the middle
+//	               ten_crop      ten pictures of one: corners, middle, mirrored
 //	               random_crop   a square at a random place
 //	               flip          mirrored, at random
 //	               pca_jitter    colour shifted along the data's principal components
