@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"errors"
+	"io"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -114,6 +115,26 @@ type (
 		Frame(in Frame) (Frame, error)
 	}
 
+	// RandomStage is a sample stage that can say whether it draws random numbers
+	// (Sample.Rand). One without it is taken to draw none; statistics of the training
+	// images are taken before the first that does.
+	RandomStage interface{ Random() bool }
+
+	// Fingerprinter is a source that can say what its images are, without reading
+	// them: what it writes changes when they do, and is the same for another value
+	// that was made with the same options. What was computed of all images is then
+	// kept for the next run.
+	Fingerprinter interface{ Fingerprint(w io.Writer) error }
+
+	// StatisticsUser is a source, stage or sink that may want statistics.
+	// Statistics says from where: FromSource for those of the training images, or a
+	// file that the statistics command wrote; "" if it wants none. SetStatistics is called
+	// before Prepare, and before the first sample.
+	StatisticsUser interface {
+		Statistics() string
+		SetStatistics(s *Statistics) error
+	}
+
 	// Planner is a batch stage or sink that can say what it will do and need. It
 	// allocates no tensor and writes no file. Plan is called before Prepare, in
 	// check and in run alike; its error is a mistake in the configuration.
@@ -217,6 +238,13 @@ type Env struct {
 	Workers       int
 	Threads       int // for compute; 0 means all cores
 
+	// Survey is the size of the images that statistics of the source are of, see
+	// Spec.Survey; zero where they differ.
+	Survey Frame
+	// Numbers are further settings that change the numbers of a run and that Resolved
+	// does not say, "what: value" each.
+	Numbers []string
+
 	// Preprocessing is the resolved sample stages as a YAML list: what becomes of
 	// an image before it is batched. ValidationPreprocessing is that of the
 	// validation line; empty without one.
@@ -249,4 +277,6 @@ type Env struct {
 	// ValidationBatch is the greatest number of rows of a validation batch and
 	// ValidationSamples the length of its source; 0 without validation.
 	ValidationBatch, ValidationSamples int
+	// ValidationFrame is as Frame, of the images of the validation.
+	ValidationFrame Frame
 }

@@ -31,6 +31,7 @@ type sampleState struct {
 	chacha      rand.ChaCha8
 	rng         *rand.Rand
 	seeded      bool // chacha stands for this sample and this stage
+	drew        bool // some stage has asked for Rand
 
 	img      image.Image
 	view     augment.View   // pending, of img
@@ -84,6 +85,7 @@ func (s *Sample) reset(key Key) {
 	s.Key, s.Name, s.Label, s.Bytes, s.Shift = key, "", -1, s.Bytes[:0], [3]float32{}
 	s.img, s.view, s.done = nil, augment.View{}, geometry{}
 	s.views, s.mixed = s.views[:0], false
+	s.drew = false
 }
 
 // enter hands the sample to the stage with that label.
@@ -93,6 +95,7 @@ func (s *Sample) enter(label uint64) { s.label, s.seeded = label, false }
 // (seed, epoch, index, stage label). Within one stage, further calls go on with
 // the same stream.
 func (s *Sample) Rand() *rand.Rand {
+	s.drew = true
 	if s.rng == nil {
 		s.rng = rand.New(&s.chacha)
 	}

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,7 @@ type Spec struct {
 	plans      []part // batch stages and sinks with their plans
 	train      bool   // a batch stage learns
 	validation *Line
+	given      map[string]bool // statistics, by where they are from
 }
 
 // BatchSpec is the `batch:` of a file.
@@ -324,7 +326,7 @@ func (s *Spec) Line(version string) (*Line, error) {
 	for _, k := range s.Sinks {
 		l.Sinks = append(l.Sinks, NamedSink{k.Name, k.Value})
 	}
-	return l, l.check()
+	return l, errors.Join(l.check(), s.statisticsGiven())
 }
 
 // steps labels sample stages: a second one of a name is "name#2".

@@ -103,6 +103,7 @@ func (c *checker) check() {
 		Frame: frame, Samples: samples, BatchSize: c.Batch.Size,
 		Workers: c.Run.Workers.or(runtime.GOMAXPROCS(0)), Threads: int(c.Run.Threads), Accepts: c.accepts,
 	}
+	_, c.env.Survey = surveyed(c.Samples)
 	c.checkpoints()
 	if counted {
 		c.env.Classes = c.classes(c.Source)
@@ -242,7 +243,7 @@ func (c *checker) validate(counted, framed bool) {
 	if counted && vcounted {
 		c.mapClasses(v.Source)
 	}
-	c.env.ValidationSamples = n
+	c.env.ValidationSamples, c.env.ValidationFrame = n, f
 	c.env.ValidationBatch = v.Batch.Size.or(max(c.Batch.Size-c.Batch.Size%f.views(), f.views()))
 	if vframed {
 		c.wholeSamples("validate.batch.size", c.env.ValidationBatch, f)

@@ -66,9 +66,7 @@ func crop224(t testing.TB) []pipeline.SampleStage {
 		must[*CenterCrop](t)(NewCenterCrop(CropOptions{Size: 256})),
 		must[*RandomCrop](t)(NewRandomCrop(CropOptions{Size: 224})),
 		must[*Flip](t)(NewFlip(FlipOptions{Probability: 0.5})),
-		must[*PCAJitter](t)(NewPCAJitter(PCAJitterOptions{
-			Sigma: 0.1, Scale: "eigenvalue", Eigenvalues: augment.ImageNet().Values, Eigenvectors: augment.ImageNet().Vectors,
-		})),
+		must[*PCAJitter](t)(NewPCAJitter(PCAJitterOptions{Sigma: 0.1, Scale: "eigenvalue", PCA: "imagenet"})),
 	}
 }
 

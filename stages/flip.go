@@ -30,6 +30,9 @@ func NewFlip(o FlipOptions) (*Flip, error) {
 	return &Flip{o.Probability}, nil
 }
 
+// Random implements pipeline.RandomStage.
+func (f *Flip) Random() bool { return true }
+
 // Process edits the View of s.
 func (f *Flip) Process(_ context.Context, s *pipeline.Sample) error {
 	if s.Image() == nil {

@@ -251,9 +251,43 @@ func TestFlipProbability(t *testing.T) {
 	}
 }
 
+// Components that come from elsewhere than ImageNet are given before the run.
+func TestPCAJitterOfStatistics(t *testing.T) {
+	options := PCAJitterOptions{Sigma: 0.1, Scale: "eigenvalue", PCA: "imagenet"}
+	known := must[*PCAJitter](t)(NewPCAJitter(options))
+	if from := known.Statistics(); from != "" {
+		t.Errorf("ImageNet's components want statistics from %q", from)
+	}
+	for _, from := range []string{"auto", "mine.safetensors"} {
+		options.PCA = from
+		given := must[*PCAJitter](t)(NewPCAJitter(options))
+		if given.Statistics() != from {
+			t.Errorf("pca: %s wants statistics from %q", from, given.Statistics())
+		}
+		a, b := sampleOf(photo(8, 8, 6), "pca_jitter", 3), sampleOf(photo(8, 8, 6), "pca_jitter", 3)
+		if err := given.Process(t.Context(), a); err == nil || !strings.Contains(err.Error(), from) {
+			t.Errorf("components that were not given: %v", err)
+		}
+		for _, bad := range []augment.PCA{{Values: [3]float64{math.NaN()}}, {Vectors: [3][3]float64{{2}}}} {
+			if given.SetStatistics(&pipeline.Statistics{PCA: bad}) == nil {
+				t.Errorf("the components %v were taken", bad)
+			}
+		}
+		if err := given.SetStatistics(&pipeline.Statistics{PCA: augment.ImageNet()}); err != nil {
+			t.Fatal(err)
+		}
+		a = sampleOf(photo(8, 8, 6), "pca_jitter", 3)
+		process(t, a, given)
+		process(t, b, known)
+		if a.Shift != b.Shift {
+			t.Errorf("the same components shift by %v and %v", a.Shift, b.Shift)
+		}
+	}
+}
+
 func TestPCAJitter(t *testing.T) {
 	net := augment.ImageNet()
-	options := PCAJitterOptions{Sigma: 0.1, Scale: "eigenvalue", Eigenvalues: net.Values, Eigenvectors: net.Vectors}
+	options := PCAJitterOptions{Sigma: 0.1, Scale: "eigenvalue", PCA: "imagenet"}
 	jitter := must[*PCAJitter](t)(NewPCAJitter(options))
 	src := photo(8, 8, 6)
 	var sum, square [3]float64
@@ -271,7 +305,7 @@ func TestPCAJitter(t *testing.T) {
 			}
 			// A second jitter adds to the first.
 			first := s.Shift
-			process(t, s, must[*PCAJitter](t)(NewPCAJitter(PCAJitterOptions{Scale: "sqrt"})))
+			process(t, s, must[*PCAJitter](t)(NewPCAJitter(PCAJitterOptions{Scale: "sqrt", PCA: "imagenet"})))
 			if s.Shift != first {
 				t.Errorf("sigma 0 shifts by %v", s.Shift)
 			}
@@ -367,8 +401,7 @@ func TestStageOptions(t *testing.T) {
 		"is NaN":                    refuse(NewFlip(FlipOptions{Probability: nan})),
 		"sigma must be 0 or more":   refuse(NewPCAJitter(PCAJitterOptions{Sigma: -1, Scale: "sqrt"})),
 		"eigenvalue or sqrt":        refuse(NewPCAJitter(PCAJitterOptions{Scale: "cube"})),
-		"eigenvalues of a":          refuse(NewPCAJitter(PCAJitterOptions{Scale: "sqrt", Eigenvalues: [3]float64{nan}})),
-		"no element of 2":           refuse(NewPCAJitter(PCAJitterOptions{Scale: "sqrt", Eigenvectors: [3][3]float64{{2}}})),
+		"imagenet, auto or a":       refuse(NewPCAJitter(PCAJitterOptions{Scale: "sqrt", PCA: "mine.json"})),
 	} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want an error with %q", err, want)

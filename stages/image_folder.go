@@ -118,6 +118,30 @@ func (f *ImageFolder) MapClasses(names []string) error {
 	return nil
 }
 
+// Fingerprint writes the name, label, size and time of change of every file. It
+// implements pipeline.Fingerprinter.
+func (f *ImageFolder) Fingerprint(w io.Writer) error {
+	for i, name := range f.names {
+		path := f.path(i)
+		var size, changed int64 = -1, 0 // of a file that is gone, which fails when it is read
+		if info, err := os.Stat(path); err == nil {
+			size, changed = info.Size(), info.ModTime().UnixNano()
+		}
+		if _, err := fmt.Fprintf(w, "%q %d %d %d\n", filepath.ToSlash(name), f.labels[i], size, changed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// path is where file i is.
+func (f *ImageFolder) path(i int) string {
+	if filepath.IsAbs(f.names[i]) {
+		return f.names[i]
+	}
+	return filepath.Join(f.dir, f.names[i])
+}
+
 // Read gives the bytes of file i, its path relative to the folder as its name, and its label (-1: none).
 func (f *ImageFolder) Read(ctx context.Context, i int, s *pipeline.Sample) error {
 	s.Name, s.Label = filepath.ToSlash(f.names[i]), f.labels[i]
@@ -127,11 +151,7 @@ func (f *ImageFolder) Read(ctx context.Context, i int, s *pipeline.Sample) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	path := f.names[i]
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(f.dir, path)
-	}
-	data, err := readBounded(path, s.Bytes[:0], f.opt.MaxBytes)
+	data, err := readBounded(f.path(i), s.Bytes[:0], f.opt.MaxBytes)
 	if err != nil {
 		data = data[:0] // half a file is not the sample's bytes
 	}

@@ -24,6 +24,9 @@ func NewRandomCrop(o CropOptions) (*RandomCrop, error) {
 // Frame implements pipeline.Framer.
 func (c *RandomCrop) Frame(in pipeline.Frame) (pipeline.Frame, error) { return cropFrame(in, c.size) }
 
+// Random implements pipeline.RandomStage.
+func (c *RandomCrop) Random() bool { return true }
+
 // Process edits the View of s.
 func (c *RandomCrop) Process(_ context.Context, s *pipeline.Sample) error {
 	w, h, err := cropRoom(s, c.size)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -68,6 +69,9 @@ func NewShapes(o ShapesOptions) (*Shapes, error) {
 		kept:     map[int][]byte{},
 	}, nil
 }
+
+// Fingerprint adds nothing: the options say all. It implements pipeline.Fingerprinter.
+func (s *Shapes) Fingerprint(io.Writer) error { return nil }
 
 // Len is the number of images.
 func (s *Shapes) Len() int { return s.opt.Samples }
