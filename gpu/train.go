@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"runtime/debug"
 	"time"
 
 	"sluice/net"
@@ -170,7 +171,10 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	t.savedAt = time.Now()
 	if c := t.restored; c != nil {
 		t.restored = nil
-		return t.load(c)
+		if err := t.load(c); err != nil {
+			return err
+		}
+		debug.FreeOSMemory() // what was read is as large as the network's parameters
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"slices"
 	"strings"
 )
@@ -133,8 +134,17 @@ func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*N
 		}
 		e.Upload(q.w, host)
 	}
+	if cap(host) > largeInit {
+		host = nil
+		debug.FreeOSMemory()
+	}
 	return n, e.Sync()
 }
+
+// largeInit is how many numbers initialising may leave behind in memory: the
+// collector sees no need before the heap has doubled, which a network that is
+// made never does.
+const largeInit = 1 << 22
 
 // Plan is what the network was made from.
 func (n *Network) Plan() *NetPlan { return n.plan }

@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"testing"
@@ -32,7 +33,8 @@ func batchSize(b *testing.B, otherwise int) int {
 
 // TrainStep times loading, forward, backward and update of preset networks, and
 // reports images/s and GFLOP/s (of the multiply-adds of all three passes, less
-// the input gradient of the first layer).
+// the input gradient of the first layer), and the most memory that the process
+// took.
 func TrainStep(b *testing.B, newEngine func() net.Engine) {
 	for _, p := range presets {
 		b.Run(p.name, func(b *testing.B) { p.run(b, newEngine, true) })
@@ -55,6 +57,7 @@ var presets = []preset{{"alexnet", 128, 224, 0}, {"alexnet_torchvision", 128, 22
 
 func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 	n := batchSize(b, p.batch)
+	resident := peakMemory()
 	plan, err := net.Preset(p.name).Plan(n, p.side, p.side, p.width)
 	if err != nil {
 		b.Fatal(err)
@@ -98,7 +101,30 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 	images := float64(n) * float64(b.N)
 	b.ReportMetric(images/b.Elapsed().Seconds(), "images/s")
 	reportFlops(b, e, images*2*float64(macs)/b.Elapsed().Seconds()/1e9)
+	if bytes, ok := resident(); ok {
+		b.ReportMetric(bytes/1e6, "peak-MB")
+	}
 	b.Logf("%s, batch %d", e.Name(), n)
+}
+
+// peakMemory gives a function that tells the most bytes that this process has had
+// in memory since, where the system counts them (Linux).
+func peakMemory() func() (bytes float64, ok bool) {
+	debug.FreeOSMemory()
+	reset := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
+	return func() (float64, bool) {
+		status, err := os.ReadFile("/proc/self/status")
+		if reset != nil || err != nil {
+			return 0, false
+		}
+		for line := range strings.Lines(string(status)) {
+			if f := strings.Fields(line); len(f) == 3 && f[0] == "VmHWM:" {
+				kB, err := strconv.ParseFloat(f[1], 64)
+				return 1024 * kB, err == nil
+			}
+		}
+		return 0, false
+	}
 }
 
 // reportFlops reports GFLOP/s, and of engines that can tell the most they could

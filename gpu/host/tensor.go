@@ -187,17 +187,21 @@ func (j *packJob) panel(p int) {
 // Upload copies src, NCHW or OIHW, into dst.
 func (e *Engine) Upload(dst *net.Tensor, src []float32) {
 	if e.ready("Upload", dst) && e.sized("Upload", dst, len(src)) {
-		j := &e.jobs.pack
-		e.run("Upload", j.open(dst, src, false), j)
+		e.pack("Upload", dst, src, false)
 	}
 }
 
 // Download copies src into dst, NCHW or OIHW.
 func (e *Engine) Download(dst []float32, src *net.Tensor) {
 	if e.ready("Download", src) && e.sized("Download", src, len(dst)) {
-		j := &e.jobs.pack
-		e.run("Download", j.open(src, dst, true), j)
+		e.pack("Download", src, dst, true)
 	}
+}
+
+func (e *Engine) pack(op string, t *net.Tensor, host []float32, out bool) {
+	j := &e.jobs.pack
+	e.run(op, j.open(t, host, out), j)
+	j.host = nil // it may be as large as the largest tensor, and is the caller's to drop
 }
 
 func (e *Engine) sized(op string, t *net.Tensor, n int) bool {
