@@ -3,7 +3,8 @@
 //	metrics.go     numbers of the run, as JSON lines and as Parquet
 //	weights.go     the network's weights, as safetensors
 //	features.go    features, in numbered parts with a manifest
-//	pictures.go    curves and first-layer kernels, as PNG
+//	evaluation.go  what classes were taken for what, as Parquet
+//	pictures.go    curves, first-layer kernels, confusion matrix, predictions, as PNG
 //	quarantine.go  samples that were left out, as Parquet
 //
 // A sink registers itself by name (pipeline.RegisterSink), says by Accepts which

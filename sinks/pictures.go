@@ -3,12 +3,10 @@ package sinks
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"image/png"
 	"io"
 	"path/filepath"
-	"slices"
 
 	"sluice/net"
 	"sluice/pipeline"
@@ -17,25 +15,28 @@ import (
 
 func init() {
 	pipeline.RegisterSink("pictures",
-		"Draws curves.png, the loss and the accuracy of training and validation, and kernels.png, what the first convolution looks for, when the run ends.",
+		"Draws curves.png, the loss and the accuracy of training and validation, when the run ends; kernels.png, what the first convolution looks for, with every epoch's weights and every checkpoint; "+
+			"and confusion.png, which classes an evaluation took for which.",
 		PicturesOptions{},
 		func(o PicturesOptions) (pipeline.Sink, error) { return NewPictures(o) })
 }
 
 // PicturesOptions are the options of the pictures sink.
 type PicturesOptions struct {
-	Every int `yaml:"every" doc:"draw them anew every so many steps while the run goes, too; 0: only at its end, also by an error"`
+	Every int `yaml:"every" doc:"draw the curves anew every so many steps while the run goes, too; 0: only at its end, also by an error"`
 }
 
 // The files of the pictures sink, in the run folder.
 const (
-	curvesFile  = "curves.png"
-	kernelsFile = "kernels.png"
+	curvesFile    = "curves.png"
+	kernelsFile   = "kernels.png"
+	matrixPicture = "confusion.png"
 )
 
-// PicturesSink draws what it has seen of the run: curves from Metrics batches
-// and the first convolution's kernels from the last Weights batch. What it has
-// seen nothing of it does not draw. Its memory is bounded however long the run.
+// PicturesSink draws what it has seen of the run: curves from Metrics batches, the
+// first convolution's kernels from each Weights or Checkpoint batch, and the
+// confusion matrix of an Evaluation batch. What it has seen nothing of it does not
+// draw. Its memory is bounded however long the run.
 type PicturesSink struct {
 	opt           PicturesOptions
 	dir           string // empty until Prepare
@@ -43,9 +44,7 @@ type PicturesSink struct {
 	stepsPerEpoch int
 
 	train, validation series
-	kernels           *net.NamedTensor
-	bgr               bool // channel order of the kernels
-	drawn             int  // step of the last drawing
+	drawn             int // step of the last drawing
 }
 
 // NewPictures makes the pictures sink.
@@ -56,9 +55,9 @@ func NewPictures(o PicturesOptions) (*PicturesSink, error) {
 	return &PicturesSink{opt: o}, nil
 }
 
-// Accepts metrics and weights.
+// Accepts metrics, weights, checkpoints and evaluations.
 func (p *PicturesSink) Accepts(k pipeline.Kind) bool {
-	return k == pipeline.Metrics || k == pipeline.Weights
+	return k == pipeline.Metrics || k == pipeline.Weights || k == pipeline.Checkpoint || k == pipeline.Evaluation
 }
 
 // Prepare removes the pictures of an earlier run. On resuming the curves go on
@@ -74,7 +73,7 @@ func (p *PicturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
 		}
 		p.drawn = env.StartStep
 	}
-	if err := startAfresh(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile)); err != nil {
+	if err := startAfresh(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile), filepath.Join(env.RunDir, matrixPicture)); err != nil {
 		return err
 	}
 	p.dir, p.name, p.stepsPerEpoch = env.RunDir, env.Name, env.StepsPerEpoch
@@ -93,13 +92,21 @@ func (p *PicturesSink) Write(_ context.Context, b *pipeline.Batch) error {
 			p.add(row)
 			if p.opt.Every > 0 && row.Step >= p.drawn+p.opt.Every {
 				p.drawn = row.Step
-				if err := p.draw(); err != nil {
+				if err := p.drawCurves(); err != nil {
 					return err
 				}
 			}
 		}
-	case pipeline.Weights:
-		return p.takeKernels(b)
+	case pipeline.Weights, pipeline.Checkpoint:
+		return p.drawKernels(b)
+	case pipeline.Evaluation:
+		outcomes, err := pipeline.OutcomesOf(b.Record)
+		if err != nil {
+			return err
+		}
+		return replaceFile(filepath.Join(p.dir, matrixPicture), func(w io.Writer) error {
+			return DrawConfusion(w, p.name, outcomes)
+		})
 	}
 	return nil
 }
@@ -114,23 +121,29 @@ func (p *PicturesSink) add(row pipeline.Metric) {
 	}
 }
 
-// takeKernels copies the first convolution's weights. Only rows up to that one
-// are decoded: the rest of a network can be hundreds of megabytes.
-func (p *PicturesSink) takeKernels(b *pipeline.Batch) error {
+// drawKernels draws the first convolution's weights. Only rows up to that one are
+// decoded: the rest of a network can be hundreds of megabytes.
+func (p *PicturesSink) drawKernels(b *pipeline.Batch) error {
 	for i := range b.Record.NumRows() {
 		row := b.Record.NewSlice(i, i+1)
 		tensors, meta, err := net.TensorsOf(row)
+		if err == nil {
+			for _, t := range tensors {
+				if t.Role == net.RoleWeight && len(t.Dims) == 4 {
+					defer row.Release() // it is t's memory
+					return replaceFile(filepath.Join(p.dir, kernelsFile), func(w io.Writer) error {
+						img, err := drawKernels(&t, isBGR(meta))
+						if err != nil {
+							return fmt.Errorf("kernels %s: %w", t.Name, err)
+						}
+						return png.Encode(w, img)
+					})
+				}
+			}
+		}
 		row.Release()
 		if err != nil {
 			return err
-		}
-		for _, t := range tensors {
-			if t.Role != "weight" || len(t.Dims) != 4 {
-				continue
-			}
-			t.Dims, t.Data = slices.Clone(t.Dims), slices.Clone(t.Data)
-			p.kernels, p.bgr = &t, isBGR(meta)
-			return nil
 		}
 	}
 	return nil
@@ -150,24 +163,14 @@ func (p *PicturesSink) Close() error {
 	if p.dir == "" {
 		return nil
 	}
-	return p.draw()
+	return p.drawCurves()
 }
 
-func (p *PicturesSink) draw() error {
-	var curvesErr, kernelsErr error
-	if p.train.rows+p.validation.rows > 0 {
-		curvesErr = replaceFile(filepath.Join(p.dir, curvesFile), func(w io.Writer) error {
-			return drawCurves(w, p.name, p.stepsPerEpoch, &p.train, &p.validation)
-		})
+func (p *PicturesSink) drawCurves() error {
+	if p.train.rows+p.validation.rows == 0 {
+		return nil
 	}
-	if p.kernels != nil {
-		kernelsErr = replaceFile(filepath.Join(p.dir, kernelsFile), func(w io.Writer) error {
-			img, err := drawKernels(p.kernels, p.bgr)
-			if err != nil {
-				return fmt.Errorf("kernels %s: %w", p.kernels.Name, err)
-			}
-			return png.Encode(w, img)
-		})
-	}
-	return errors.Join(curvesErr, kernelsErr)
+	return replaceFile(filepath.Join(p.dir, curvesFile), func(w io.Writer) error {
+		return drawCurves(w, p.name, p.stepsPerEpoch, &p.train, &p.validation)
+	})
 }

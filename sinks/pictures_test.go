@@ -308,13 +308,21 @@ func TestPicturesWhereNothingCanBeWritten(t *testing.T) {
 	}
 	p = newPictures(t, gone, 0)
 	write(t, p, pipeline.Metrics, learning(10)...)
-	p.kernels = gabors(4, 3, 3)
 	if err := os.Remove(gone); err != nil {
 		t.Fatal(err)
 	}
-	err = p.Close()
-	if err == nil || !strings.Contains(err.Error(), curvesFile) || !strings.Contains(err.Error(), kernelsFile) {
-		t.Errorf("the error is %v, want one that names both pictures", err)
+	rec := net.TensorsRecord([]net.NamedTensor{*gabors(4, 3, 3)}, nil)
+	defer rec.Release()
+	matrix := pipeline.OutcomesRecord(confused(3)...)
+	defer matrix.Release()
+	for name, write := range map[string]func() error{
+		kernelsFile:   func() error { return p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Weights, Record: rec}) },
+		matrixPicture: func() error { return p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Evaluation, Record: matrix}) },
+		curvesFile:    p.Close,
+	} {
+		if err := write(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("the error is %v, want one that names %s", err, name)
+		}
 	}
 }
 
@@ -333,8 +341,8 @@ func TestPicturesRefuse(t *testing.T) {
 	}
 }
 
-// The first convolution's weights are found among all tensors, and the last batch
-// of weights is the one that is drawn.
+// The first convolution's weights are found among all tensors, and those of every
+// batch of weights, and of every checkpoint, are drawn.
 func TestKernelsOfWeights(t *testing.T) {
 	dir := t.TempDir()
 	p := newPictures(t, dir, 0)
@@ -343,27 +351,27 @@ func TestKernelsOfWeights(t *testing.T) {
 	momentum.Role = "momentum"
 	second := *gabors(7, 8, 3)
 	second.Name = "conv2.weight"
-	for _, n := range []int{4, 6} {
+	for n, kind := range map[int]pipeline.Kind{4: pipeline.Weights, 6: pipeline.Checkpoint} {
 		rec := net.TensorsRecord([]net.NamedTensor{dense, momentum, *gabors(n, 3, 5), second}, map[string]string{"input": `{"channels":"bgr"}`})
-		if err := p.Write(t.Context(), &pipeline.Batch{Kind: pipeline.Weights, Record: rec}); err != nil {
+		if err := p.Write(t.Context(), &pipeline.Batch{Kind: kind, Record: rec}); err != nil {
 			t.Fatal(err)
 		}
 		rec.Release()
+		wantOnly(t, dir, "kernels.png")
+		want, err := drawKernels(gabors(n, 3, 5), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var data bytes.Buffer
+		if err := png.Encode(&data, want); err != nil {
+			t.Fatal(err)
+		}
+		if read(t, filepath.Join(dir, "kernels.png")) != data.String() {
+			t.Errorf("kernels.png is not the first convolution of the %s", kind)
+		}
 	}
 	if err := p.Close(); err != nil {
 		t.Fatal(err)
-	}
-	wantOnly(t, dir, "kernels.png")
-	want, err := drawKernels(gabors(6, 3, 5), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var data bytes.Buffer
-	if err := png.Encode(&data, want); err != nil {
-		t.Fatal(err)
-	}
-	if read(t, filepath.Join(dir, "kernels.png")) != data.String() {
-		t.Error("kernels.png is not the first convolution of the last weights")
 	}
 }
 
