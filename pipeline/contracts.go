@@ -247,7 +247,7 @@ type Env struct {
 
 	// Preprocessing is the resolved sample stages as a YAML list: what becomes of
 	// an image before it is batched. ValidationPreprocessing is that of the
-	// validation line; empty without one.
+	// validation line; without one, Preprocessing less what is random in it.
 	Preprocessing, ValidationPreprocessing string
 
 	// Resume says that this run goes on with an earlier one of the same run folder:

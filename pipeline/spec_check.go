@@ -112,9 +112,11 @@ func (c *checker) check() {
 		c.validate(counted, framed)
 	}
 	c.env.Preprocessing = c.preprocessing(c.Samples)
+	validated := calm(c.Samples)
 	if c.Validate != nil {
-		c.env.ValidationPreprocessing = c.preprocessing(c.Validate.Samples)
+		validated = c.Validate.Samples
 	}
+	c.env.ValidationPreprocessing = c.preprocessing(validated)
 	if counted && framed && sized {
 		c.plan()
 		c.checkLine()

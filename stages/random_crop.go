@@ -27,6 +27,9 @@ func (c *RandomCrop) Frame(in pipeline.Frame) (pipeline.Frame, error) { return c
 // Random implements pipeline.RandomStage.
 func (c *RandomCrop) Random() bool { return true }
 
+// Substitute implements pipeline.Substitute.
+func (c *RandomCrop) Substitute() string { return "center_crop" }
+
 // Process edits the View of s.
 func (c *RandomCrop) Process(_ context.Context, s *pipeline.Sample) error {
 	w, h, err := cropRoom(s, c.size)
