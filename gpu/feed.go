@@ -39,6 +39,7 @@ type loaded struct {
 	net.Input
 	epoch, step int
 	cursor      pipeline.Cursor // after it
+	names       []string        // of its images
 }
 
 func newFeed(stage string, n *net.Network, classes []string) (*feed, error) {
@@ -77,7 +78,7 @@ func (f *feed) load(b *pipeline.Batch) error {
 	if err != nil {
 		return err
 	}
-	f.waiting = &loaded{Input: f.in[slot], epoch: b.Epoch, step: b.Step, cursor: b.Cursor}
+	f.waiting = &loaded{Input: f.in[slot], epoch: b.Epoch, step: b.Step, cursor: b.Cursor, names: images.Name}
 	f.waiting.cursor.Epoch = b.Epoch
 	f.n++
 	return nil

@@ -307,7 +307,7 @@ net:
 // trainOptions reads the options of train from a YAML, as a run does.
 func trainOptions(t testing.TB, text string) TrainOptions {
 	t.Helper()
-	o := TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1}
+	o := TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, Watch: DefaultWatch()}
 	o.Solver.LR = 0.05
 	doc, err := config.Parse("test.yaml", []byte(text))
 	if err == nil {

@@ -12,6 +12,8 @@ import (
 type span struct {
 	stats       net.Stats
 	steps       int
+	updates     int     // of the weights
+	norm        float64 // sum of the gradients' norms at these
 	wall        time.Duration
 	input, sink time.Duration // of wall: waited for a batch, for the sinks
 }
@@ -19,6 +21,8 @@ type span struct {
 func (s *span) add(t span) {
 	s.stats = sum(s.stats, t.stats)
 	s.steps += t.steps
+	s.updates += t.updates
+	s.norm += t.norm
 	s.wall += t.wall
 	s.input += t.input
 	s.sink += t.sink
@@ -26,23 +30,25 @@ func (s *span) add(t span) {
 
 // savedSpan is a span in a checkpoint.
 type savedSpan struct {
-	Stats net.Stats     `json:"stats"`
-	Steps int           `json:"steps"`
-	Wall  time.Duration `json:"wall"`
-	Input time.Duration `json:"input"`
-	Sink  time.Duration `json:"sink"`
+	Stats   net.Stats     `json:"stats"`
+	Steps   int           `json:"steps"`
+	Updates int           `json:"updates"`
+	Norm    float64       `json:"norm"`
+	Wall    time.Duration `json:"wall"`
+	Input   time.Duration `json:"input"`
+	Sink    time.Duration `json:"sink"`
 }
 
 // MarshalJSON keeps a span in a checkpoint.
 func (s span) MarshalJSON() ([]byte, error) {
-	return json.Marshal(savedSpan{s.stats, s.steps, s.wall, s.input, s.sink})
+	return json.Marshal(savedSpan{s.stats, s.steps, s.updates, s.norm, s.wall, s.input, s.sink})
 }
 
 // UnmarshalJSON reads it again.
 func (s *span) UnmarshalJSON(text []byte) error {
 	var v savedSpan
 	err := json.Unmarshal(text, &v)
-	*s = span{v.Stats, v.Steps, v.Wall, v.Input, v.Sink}
+	*s = span{v.Stats, v.Steps, v.Updates, v.Norm, v.Wall, v.Input, v.Sink}
 	return err
 }
 
@@ -55,6 +61,9 @@ func (s span) metric(event string) pipeline.Metric {
 	m := pipeline.Metric{Event: event}
 	if n := float64(s.stats.Rows); n > 0 {
 		m.Loss, m.Top1, m.Top5 = s.stats.Loss/n, float64(s.stats.Top1)/n, float64(s.stats.Top5)/n
+	}
+	if s.updates > 0 {
+		m.GradNorm = s.norm / float64(s.updates)
 	}
 	if t := s.wall.Seconds(); t > 0 {
 		m.ImagesPerSecond = float64(s.stats.Rows) / t
@@ -95,6 +104,12 @@ func (m *meter) leave() { m.idle = time.Now() }
 func (m *meter) step(s net.Stats) {
 	m.window.stats = sum(m.window.stats, s)
 	m.window.steps++
+}
+
+// update counts a change of the weights by a gradient of that norm.
+func (m *meter) update(norm float64) {
+	m.window.updates++
+	m.window.norm += norm
 }
 
 // cut ends the window and gives it.

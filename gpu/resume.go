@@ -34,6 +34,7 @@ type mark struct {
 	Run      span            `json:"run"`    // and of the whole run
 	Result   pipeline.Metric `json:"result"` // of the last epoch that is done with
 	Stall    stall           `json:"stall"`
+	Watch    watched         `json:"watch"`
 	Seconds  float64         `json:"seconds"`
 }
 
@@ -47,7 +48,7 @@ const (
 func (t *Train) now(at pipeline.Cursor, open bool) mark {
 	m := mark{
 		Cursor: at, Open: open, Step: t.done, Epochs: t.env.Epochs, LR: t.lr, Schedule: t.schedule,
-		Window: t.meter.window, Epoch: t.meter.epoch, Run: t.meter.run, Result: t.result, Stall: t.stall,
+		Window: t.meter.window, Epoch: t.meter.epoch, Run: t.meter.run, Result: t.result, Stall: t.stall, Watch: t.watched.clone(),
 		Seconds: time.Since(t.meter.began).Seconds(),
 	}
 	m.Window.wall += time.Since(t.meter.start)
@@ -60,16 +61,16 @@ func (t *Train) restore(m mark) error {
 		return fmt.Errorf("the state of the schedule: %w", err)
 	}
 	t.mark, t.saved, t.whole = m, m, true
-	t.done, t.lr, t.schedule, t.result, t.stall = m.Step, m.LR, m.Schedule, m.Result, m.Stall
+	t.done, t.lr, t.schedule, t.result, t.stall, t.watched = m.Step, m.LR, m.Schedule, m.Result, m.Stall, m.Watch.clone()
 	t.meter.window, t.meter.epoch, t.meter.run = m.Window, m.Epoch, m.Run
 	t.meter.began = time.Now().Add(-time.Duration(m.Seconds * float64(time.Second)))
 	return nil
 }
 
-// due reports whether a sink wants a checkpoint after this step.
+// due reports whether a sink wants a checkpoint after this update.
 func (t *Train) due() bool {
 	c := t.env.Checkpoints
-	return c != nil && (c.Steps > 0 && t.done%c.Steps == 0 || c.Interval > 0 && time.Since(t.savedAt) >= c.Interval)
+	return c != nil && (c.Steps > 0 && t.done/c.Steps > t.saved.Step/c.Steps || c.Interval > 0 && time.Since(t.savedAt) >= c.Interval)
 }
 
 // checkpoint hands out the weights and the momentum with the mark they are of.
@@ -80,7 +81,9 @@ func (t *Train) checkpoint(ctx context.Context, epoch int, accuracy *float64, em
 	if err := t.take(ctx, epoch); err != nil {
 		return err
 	}
-	meta, err := t.about(epoch, accuracy).metadata()
+	a := t.about(epoch, accuracy)
+	a.Step = t.mark.Step // batches since then have not changed the weights
+	meta, err := a.metadata()
 	if err != nil {
 		return err
 	}
@@ -90,7 +93,7 @@ func (t *Train) checkpoint(ctx context.Context, epoch int, accuracy *float64, em
 	}
 	meta[stateKey], meta[configKey] = string(state), strings.Join(t.config, "\n")
 	t.saved, t.savedAt = t.mark, time.Now()
-	b := &pipeline.Batch{Kind: pipeline.Checkpoint, Epoch: epoch, Step: t.done, Cursor: t.mark.Cursor, Record: t.snapshot.Record(meta)}
+	b := &pipeline.Batch{Kind: pipeline.Checkpoint, Epoch: epoch, Step: t.mark.Step, Cursor: t.mark.Cursor, Record: t.snapshot.Record(meta)}
 	return t.meter.blocked(func() error { return emit(b) })
 }
 
@@ -213,8 +216,9 @@ func (t *Train) numbers(env *pipeline.Env) ([]string, error) {
 }
 
 // neutral are settings that change no number: where results go, how fast they
-// come, and what has a line of its own.
-var neutral = regexp.MustCompile(`^(name|run|sinks|seed|batches\.[0-9]+\.train\.(epochs|device))$`)
+// come, and what is said of them, and
+// what has a line of its own.
+var neutral = regexp.MustCompile(`^(name|run|sinks|seed|batches\.[0-9]+\.train\.(epochs|device|watch))$`)
 
 // flatten appends a line for every value in n.
 func flatten(lines []string, path string, n *yaml.Node) []string {

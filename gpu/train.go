@@ -16,7 +16,7 @@ import (
 
 func init() {
 	pipeline.RegisterBatchStage("train", "Trains a network by stochastic gradient descent with momentum (the paper's rule): loads one batch while it computes the one before.",
-		TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, EarlyStop: EarlyStop{Threshold: 0.001}},
+		TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, EarlyStop: EarlyStop{Threshold: 0.001}, Watch: DefaultWatch()},
 		func(o TrainOptions) (pipeline.BatchStage, error) { return NewTrain(o) })
 }
 
@@ -25,9 +25,10 @@ type TrainOptions struct {
 	Net           net.Def    `yaml:"net" config:"required" doc:"a preset (alexnet), a preset with options, or {input, layers}; its last layer is as wide as there are classes"`
 	Epochs        int        `yaml:"epochs" config:"required" doc:"how many times every image is learnt from"`
 	Device        string     `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay and schedule"`
+	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay, schedule, and what is done with gradients"`
 	LogEvery      int        `yaml:"log_every" doc:"steps that a step metric averages; an epoch's last steps get one of their own"`
 	EarlyStop     EarlyStop  `yaml:"early_stop" doc:"end the run when it learns no more"`
+	Watch         Watch      `yaml:"watch" doc:"look after the run, and say when it is lost"`
 	ValidateEvery int        `yaml:"validate_every" doc:"epochs between validations; the last epoch is always validated, 0 validates only it"`
 }
 
@@ -36,6 +37,8 @@ type TrainOptions struct {
 //
 //   - Metrics "step" every LogEvery steps and at the end of an epoch: averages of
 //     the steps since the one before, never over two epochs;
+//   - Metrics "layer" for each layer every Watch.Every steps, and "warning" or
+//     "lost" when something is wrong with the run, which Env.Warn is told too;
 //   - Metrics "validation" after an epoch, if the run has a validation;
 //   - Weights after each epoch, if a sink takes them;
 //   - Checkpoint as often as the sink for them says, at the end, and when the run
@@ -47,8 +50,10 @@ type TrainOptions struct {
 // A run that is resumed (Resume) goes on from the newest whole checkpoint, to the
 // same bits.
 //
-// A step is all or nothing: it may be cancelled until every gradient is known,
-// and the update that follows is not.
+// A step is one batch. With Solver.Accumulate the weights change only after so many,
+// and at the end of an epoch; a checkpoint is always of the last change, and the batches
+// after it come again. An update is all or nothing: it may be cancelled until every
+// gradient is known, and not from then on.
 type Train struct {
 	opt  TrainOptions
 	open func(device string, threads int) (net.Engine, error)
@@ -66,6 +71,9 @@ type Train struct {
 	snapshot *net.Snapshot
 	result   pipeline.Metric // of the last epoch that is done with
 	stall    stall
+	watched  watched
+	pending  int      // batches since the last update
+	names    []string // of their images
 
 	restored *checkpoint // of a run that is resumed, until Prepare
 	config   []string    // what changes the numbers, for checkpoints
@@ -88,7 +96,7 @@ func NewTrain(o TrainOptions) (*Train, error) {
 	if o.ValidateEvery < 0 {
 		errs = append(errs, config.Fieldf("validate_every", "must be at least 0, is %d", o.ValidateEvery))
 	}
-	errs = append(errs, checkDevice(o.Device), o.Solver.Check(), o.EarlyStop.check())
+	errs = append(errs, checkDevice(o.Device), o.Solver.Check(), o.EarlyStop.check(), o.Watch.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -119,6 +127,7 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if err := errors.Join(append(errs, checkWidth(plan, env.Classes))...); err != nil {
 		return pipeline.Plan{}, err
 	}
+	plan.Accumulate = t.opt.Solver.Accumulate > 1
 	t.plan = plan
 
 	e, err := t.open(t.opt.Device, env.Threads)
@@ -154,6 +163,7 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if t.net, err = net.New(ctx, t.engine, t.plan, env.Seed, true); err != nil {
 		return err
 	}
+	t.net.SmoothLabels(float32(t.opt.Solver.LabelSmoothing))
 	if t.feed, err = newFeed("train", t.net, env.Classes); err != nil {
 		return err
 	}
@@ -192,7 +202,7 @@ func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Em
 	last := t.feed.take()
 	if last != nil && last.epoch != b.Epoch {
 		// Validation needs both inputs, so b is loaded after it.
-		if err := t.step(ctx, last, emit); err != nil {
+		if err := t.step(ctx, last, true, emit); err != nil {
 			return err
 		}
 		last = nil
@@ -211,7 +221,7 @@ func (t *Train) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Em
 	if last == nil {
 		return nil
 	}
-	return t.step(ctx, last, emit)
+	return t.step(ctx, last, false, emit)
 }
 
 // Flush computes the last batch and ends the run.
@@ -220,13 +230,18 @@ func (t *Train) Flush(ctx context.Context, emit pipeline.Emit) error {
 	if err := t.log(t.mark.Cursor.Epoch, emit); err != nil {
 		return err
 	}
+	bounded := t.env.StopAfter > 0
 	if last := t.feed.take(); last != nil {
-		if err := t.step(ctx, last, emit); err != nil {
+		bounded = bounded && t.done+1 >= t.env.StopAfter
+		if err := t.step(ctx, last, !bounded, emit); err != nil {
 			return err
 		}
 	}
-	if t.done == 0 {
+	switch {
+	case t.done == 0:
 		return errors.New("no batch came to learn from: the dataset is smaller than one batch; set batch.size lower")
+	case t.mark.Step == 0:
+		return fmt.Errorf("the run was ended after %d steps, and the weights change only after %d: run more steps, or set solver.accumulate lower", t.done, t.opt.Solver.Accumulate)
 	}
 	// An epoch that was cut short by the bound on steps can be gone on with, so the
 	// checkpoint is of its last step.
@@ -261,10 +276,19 @@ func (t *Train) Close() error {
 // ended reports whether the run has been ended early.
 func (t *Train) ended() bool { return !t.mark.Open && t.stall.enough(t.opt.EarlyStop) }
 
-// step learns from one batch.
-func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
+// step learns from one batch, the last of its epoch or not.
+func (t *Train) step(ctx context.Context, p *loaded, last bool, emit pipeline.Emit) error {
+	s := t.opt.Solver
+	t.lr = t.sched.LR(p.step)
+	t.names = append(t.names, p.names...)
+	t.pending++
+	update := t.pending >= s.Accumulate || last
+	look := update && crosses(t.mark.Step, t.done+1, t.opt.Watch.Every)
 	if err := t.net.Forward(ctx, p.Input, p.step, true); err != nil {
 		return at(ctx, p, err)
+	}
+	if look {
+		t.net.Peaks()
 	}
 	t.net.Backward(ctx)
 	if err := t.engine.Sync(); err != nil {
@@ -274,11 +298,34 @@ func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
 	if err != nil {
 		return at(ctx, p, err)
 	}
-	t.lr = t.sched.LR(p.step)
 	if mean := stats.Loss / float64(stats.Rows); math.IsNaN(mean) || math.IsInf(mean, 0) {
-		return at(ctx, p, fmt.Errorf("the loss is %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were", mean, t.lr))
+		return t.lost(ctx, p, fmt.Sprintf("the loss is %g", mean), emit)
 	}
-	s := t.opt.Solver
+	if s.Accumulate > 1 {
+		t.net.Accumulate()
+	}
+	if !update {
+		t.done++
+		t.meter.step(stats)
+		t.watched.learn(stats, t.opt.Watch, len(t.env.Classes))
+		return t.log(p.epoch, emit)
+	}
+	if s.Accumulate > 1 {
+		t.net.Average()
+	}
+	norm, bad, err := t.net.GradientNorm()
+	if err != nil {
+		return at(ctx, p, err)
+	}
+	if bad != "" {
+		return t.lost(ctx, p, fmt.Sprintf("the loss is still %.4g, but the gradient of %s is not finite", stats.Loss/float64(stats.Rows), bad), emit)
+	}
+	if by := clip(norm, s.ClipNorm); by < 1 || s.ClipValue > 0 {
+		t.net.ScaleGradients(by, float32(s.ClipValue))
+		if err := t.engine.Sync(); err != nil {
+			return at(ctx, p, err)
+		}
+	}
 	t.whole = false
 	// Never half an update: cancelled weights are of no step at all.
 	t.engine.Begin(context.WithoutCancel(ctx))
@@ -287,7 +334,15 @@ func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
 		return at(ctx, p, err)
 	}
 	t.done++
+	t.pending, t.names = 0, t.names[:0]
 	t.meter.step(stats)
+	t.meter.update(norm)
+	t.watched.learn(stats, t.opt.Watch, len(t.env.Classes))
+	if look {
+		if err := t.look(); err != nil {
+			return at(ctx, p, err)
+		}
+	}
 	t.mark, t.whole = t.now(p.cursor, true), true
 	if err := t.log(p.epoch, emit); err != nil {
 		return err
@@ -298,12 +353,23 @@ func (t *Train) step(ctx context.Context, p *loaded, emit pipeline.Emit) error {
 	return nil
 }
 
-// log emits the averages of the steps since the last time, if they are enough.
-func (t *Train) log(epoch int, emit pipeline.Emit) error {
-	if t.meter.window.steps < t.opt.LogEvery {
-		return nil
+// clip is what a gradient of that norm is multiplied by; most 0 is no bound.
+func clip(norm, most float64) float32 {
+	if most == 0 || norm <= most {
+		return 1
 	}
-	return t.emit(emit, epoch, t.meter.cut().metric("step"))
+	return float32(most / norm)
+}
+
+// log emits the averages of the steps since the last time, if they are enough, and
+// what was seen at the last one. What it emits is in the mark until it is emitted.
+func (t *Train) log(epoch int, emit pipeline.Emit) error {
+	if t.meter.window.steps >= t.opt.LogEvery {
+		if err := t.emit(emit, epoch, t.meter.cut().metric("step")); err != nil {
+			return err
+		}
+	}
+	return t.say(epoch, emit)
 }
 
 // endEpoch validates, tells the schedule, and hands out the weights. What the
@@ -316,7 +382,8 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 			return err
 		}
 	}
-	result := t.meter.endEpoch().metric("")
+	sum := t.meter.endEpoch()
+	result, rows := sum.metric(""), sum.stats.Rows
 	var accuracy *float64 // of a validation
 	if every := t.opt.ValidateEvery; t.env.Validate != nil && (last || every > 0 && (epoch+1)%every == 0) {
 		s := newScorer(t.engine, t.net, t.feed)
@@ -327,13 +394,17 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 		if result, err = s.result(); err != nil {
 			return fmt.Errorf("validation after epoch %d: %w", epoch, err)
 		}
-		accuracy = &result.Top1
+		accuracy, rows = &result.Top1, s.sum.stats.Rows
 	}
 	t.meter.resume()
+	t.watched.judge(1-result.Top1, rows, t.done, epoch, t.opt.Watch, len(t.env.Classes))
 	if accuracy != nil {
 		if err := t.emit(emit, epoch, result); err != nil {
 			return err
 		}
+	}
+	if err := t.say(epoch, emit); err != nil {
+		return err
 	}
 	if accuracy != nil || t.env.Validate == nil {
 		t.sched.Observe(1 - result.Top1)

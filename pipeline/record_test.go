@@ -233,7 +233,7 @@ func TestMetricsRecord(t *testing.T) {
 	for _, f := range rec.Schema().Fields() {
 		names = append(names, f.Name)
 	}
-	if got := strings.Join(names, " "); got != "event epoch step loss top1 top5 lr images_per_second input_wait sink_wait seconds" {
+	if got := strings.Join(names, " "); got != "event epoch step loss top1 top5 lr images_per_second input_wait sink_wait seconds grad_norm layer update_ratio dead text" {
 		t.Errorf("columns are %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -18,13 +19,19 @@ var columnTypes = map[reflect.Kind]arrow.DataType{
 	reflect.Float64: arrow.PrimitiveTypes.Float64,
 }
 
+// columnName is a field's name in JSON.
+func columnName(f reflect.StructField) string {
+	name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name
+}
+
 // tableOf makes a record of rows: a column for each field, named as in its json tag.
 // The row types are this package's own, so a type it does not know is a bug.
 func tableOf[T any](rows []T) arrow.Record {
 	t := reflect.TypeFor[T]()
 	fields := make([]arrow.Field, t.NumField())
 	for i := range fields {
-		fields[i] = arrow.Field{Name: t.Field(i).Tag.Get("json"), Type: columnTypes[t.Field(i).Type.Kind()]}
+		fields[i] = arrow.Field{Name: columnName(t.Field(i)), Type: columnTypes[t.Field(i).Type.Kind()]}
 	}
 	b := array.NewRecordBuilder(memory.DefaultAllocator, arrow.NewSchema(fields, nil))
 	defer b.Release()
@@ -51,7 +58,7 @@ func rowsOf[T any](rec arrow.Record) ([]T, error) {
 	rows := make([]T, rec.NumRows())
 	t := reflect.TypeFor[T]()
 	for f := range t.NumField() {
-		name := t.Field(f).Tag.Get("json")
+		name := columnName(t.Field(f))
 		col, err := column(rec, name)
 		if err != nil {
 			return nil, err
