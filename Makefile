@@ -28,7 +28,19 @@ bin/cuda/libcuda.a: gpu/cuda/abi/driver.c $(wildcard gpu/cuda/abi/include/*.h)
 	gcc -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Igpu/cuda/abi/include -c $< -o bin/cuda/driver.o
 	ar rcs $@ bin/cuda/driver.o
 
-test-cuda: bin/cuda/libcuda.a
+# The emulated driver; $(CXX) as it is, no toolkit.
+emu_flags = -std=c++20 -O2 -g -march=native -ffp-contract=off -Wall -Wextra -Werror -fvisibility=hidden -DSLUICE_EMULATOR -Igpu/cuda/abi/include
+emu_headers = $(wildcard gpu/cuda/emu/*.h gpu/cuda/kernels/*.h gpu/cuda/abi/include/*.h)
+
+bin/cuda/emu/%.o: gpu/cuda/emu/%.cpp $(emu_headers)
+	mkdir -p $(@D)
+	$(CXX) $(emu_flags) -fPIC -c $< -o $@
+
+bin/cuda/emu_test: bin/cuda/emu/block.o bin/cuda/emu/driver.o gpu/cuda/emu/emu_test.cpp gpu/cuda/emu/bugs.cu
+	$(CXX) $(emu_flags) -o $@ $(filter %.o,$^) gpu/cuda/emu/emu_test.cpp -x c++ gpu/cuda/emu/bugs.cu -lpthread -ldl
+
+test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test
+	bin/cuda/emu_test
 	$(cuda_env) go test -tags cuda ./gpu/cuda/...
 
 ci:
