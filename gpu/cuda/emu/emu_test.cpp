@@ -144,7 +144,7 @@ static void launches() {
 	CHECK(c.launch("nothing", 1, 32, {}) == CUDA_ERROR_NOT_FOUND, "no such kernel");
 	CUmodule m;
 	CHECK(cuModuleLoadData(&m, "no PTX") == CUDA_ERROR_INVALID_IMAGE, "any text is an image");
-	CHECK(cuModuleLoadData(&m, ".version 7.5\n.entry right_sum(\n.param .u64 a\n)\n.maxntid 32, 1, 1\n{}") == CUDA_ERROR_INVALID_PTX, "one parameter of three"");
+	CHECK(cuModuleLoadData(&m, ".version 7.5\n.entry right_sum(\n.param .u64 a\n)\n.maxntid 32, 1, 1\n{}") == CUDA_ERROR_INVALID_PTX, "one parameter of three");
 	CHECK(cuModuleLoadData(&m, ".version 7.5\n.entry right_sum(\n.param .u64 a,\n.param .u64 b,\n.param .u64 c\n)\n.maxntid 256, 1, 1\n{}") == CUDA_ERROR_INVALID_PTX, "a parameter of another size");
 	CHECK(cuModuleLoadData(&m, ".version 7.5\n.entry unknown(\n.param .u64 a\n)\n{}") == CUDA_ERROR_NO_BINARY_FOR_GPU, "an unknown kernel");
 	CHECK(cuMemcpyHtoD(c.a, c.host.data(), c.n * 4 + 4) == CUDA_ERROR_INVALID_VALUE, "a copy beyond the end");
