@@ -410,6 +410,10 @@ func table() []opCase {
 	conv(2, 200, 3, 3, 64, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})            // weights too many to copy
 	conv(3, 96, 3, 2, 160, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2, Act: net.ReLU}) // and in groups
 	conv(2, 32, 15, 30, 96, net.Conv{Size: 1, Stride: 1, Act: net.ReLU})                   // whole panels, lines of many tiles
+	conv(9, 10, 14, 11, 7, net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})            // more tiles of 4 or 5 than a block
+	conv(2, 270, 5, 6, 8, net.Conv{Size: 3, Stride: 1, Pad: 2, Act: net.ReLU})             // and more channels than one sum
+	conv(1, 4, 11, 13, 150, net.Conv{Size: 3, Stride: 1, Pad: 3, Groups: 2})               // padding wider than the window less one
+	conv(7, 6, 13, 10, 26, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2, Act: net.Tanh}) // more tiles of 3 than a block
 	t = append(t,
 		denseCase(1, 1, 1, 1, 1, net.None),
 		denseCase(2, 3, 1, 1, 1100, net.ReLU),
@@ -495,4 +499,14 @@ func randomGeometry(r *rand.Rand) opCase {
 	}
 	key := net.RandomKey{Seed: r.Uint64(), Step: r.Uint64N(1000), Layer: uint32(r.IntN(9))}
 	return dropoutCase(net.Shape{N: n, C: c, H: h, W: w}, 0.1+0.9*r.Float32(), key)
+}
+
+// randomConv is a convolution of stride 1 with a window of 3 or 5.
+func randomConv(r *rand.Rand) opCase {
+	g := net.Conv{Size: 3 + 2*r.IntN(2), Stride: 1, Groups: 1 + r.IntN(3), Act: net.Activation(r.IntN(3))}
+	g.Pad = r.IntN(g.Size + 1)
+	h, w := max(1+r.IntN(14), g.Size-2*g.Pad), max(1+r.IntN(14), g.Size-2*g.Pad)
+	c := convCase(1+r.IntN(4), (1+r.IntN(10))*g.Groups, h, w, (1+r.IntN(10))*g.Groups, g)
+	c.halo = r.IntN(4)
+	return c
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"sluice/net"
@@ -60,6 +61,28 @@ func Run(t *testing.T, newEngine func() net.Engine) {
 	}
 }
 
+// RunConvs tests an engine's convolutions alone, and many more of stride 1 with
+// the windows that there are short ways to compute.
+func RunConvs(t *testing.T, newEngine func() net.Engine) {
+	e := open(t, newEngine)
+	for i, c := range table() {
+		if strings.HasPrefix(c.name, "Conv/") {
+			t.Run(c.name, func(t *testing.T) { c.check(t, e, i%2 == 1) })
+		}
+	}
+	for seed := range uint64(60) {
+		checkCase(t, e, seed, randomConv(rand.New(rand.NewPCG(seed, 1))))
+	}
+}
+
+// FuzzConvs is Fuzz for RunConvs.
+func FuzzConvs(f *testing.F, newEngine func() net.Engine) {
+	f.Add(uint64(1))
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		checkCase(t, open(t, newEngine), seed, randomConv(rand.New(rand.NewPCG(seed, 1))))
+	})
+}
+
 // Fuzz checks ops of geometries drawn from a seed.
 func Fuzz(f *testing.F, newEngine func() net.Engine) {
 	f.Add(uint64(1))
@@ -67,7 +90,10 @@ func Fuzz(f *testing.F, newEngine func() net.Engine) {
 }
 
 func checkSeed(t *testing.T, e net.Engine, seed uint64) {
-	c := randomCase(rand.New(rand.NewPCG(seed, 0)))
+	checkCase(t, e, seed, randomCase(rand.New(rand.NewPCG(seed, 0))))
+}
+
+func checkCase(t *testing.T, e net.Engine, seed uint64, c opCase) {
 	c.check(t, e, seed%2 == 1)
 	if t.Failed() {
 		t.Fatalf("seed %d: %s", seed, c.name)
@@ -227,7 +253,8 @@ func (c *opCase) allocate(t testing.TB, e net.Engine, shared bool) tensors {
 	return ts
 }
 
-// probe reads the halo of a tensor, as a convolution of ones does.
+// probe reads the halo of a tensor, as a convolution of ones does that pads as
+// much: with a window of one pixel, so that no engine has a way around the halo.
 type probe struct {
 	of           **net.Tensor
 	y, ones, b   *net.Tensor
@@ -238,9 +265,9 @@ type probe struct {
 
 func newProbe(t testing.TB, e net.Engine, s net.Spec, of **net.Tensor) probe {
 	t.Helper()
-	p := probe{of: of, g: net.Conv{Size: 2*s.Halo + 1, Stride: 1, Pad: s.Halo}, xs: s.Shape, ys: s.Shape}
-	p.ys.C = 1
-	p.ws = net.Shape{N: 1, C: s.Shape.C, H: p.g.Size, W: p.g.Size}
+	p := probe{of: of, g: net.Conv{Size: 1, Stride: 1, Pad: s.Halo}, xs: s.Shape, ys: s.Shape}
+	p.ys.C, p.ys.H, p.ys.W = 1, s.Shape.H+2*s.Halo, s.Shape.W+2*s.Halo
+	p.ws = net.Shape{N: 1, C: s.Shape.C, H: 1, W: 1}
 	ts := alloc(t, e, net.Spec{Name: "probe", Shape: p.ys, Kind: net.Map, To: -1},
 		net.Spec{Name: "ones", Shape: p.ws, Kind: net.Filter, To: -1}, vector("zero", 1))
 	p.y, p.ones, p.b = ts[0], ts[1], ts[2]
@@ -326,6 +353,30 @@ func (v *numbers) upload(e net.Engine, ts *tensors) {
 	}
 }
 
+// transformed reports whether f computed a convolution by Winograd's algorithm, of
+// engines that tell.
+func transformed(e net.Engine, f func()) bool {
+	p, ok := e.(interface{ Passes() (direct, winograd int) })
+	if !ok {
+		f()
+		return false
+	}
+	_, before := p.Passes()
+	f()
+	_, after := p.Passes()
+	return after > before
+}
+
+// winograd is the error allowed to sums of planes that were transformed.
+const winograd = 5e-6
+
+func allowed(tolerance float64, transformed bool) float64 {
+	if transformed {
+		return max(tolerance, winograd)
+	}
+	return tolerance
+}
+
 // check compares both passes with the truth, twice with the same bits, and once
 // as inference and without dx.
 func (c *opCase) check(t testing.TB, e net.Engine, shared bool) {
@@ -336,9 +387,9 @@ func (c *opCase) check(t testing.TB, e net.Engine, shared bool) {
 	params := in.wide()
 
 	in.upload(e, &ts)
-	c.forward(e, ts)
+	forward := transformed(e, func() { c.forward(e, ts) })
 	y := get(e, ts.y)
-	c.backward(e, ts)
+	backward := transformed(e, func() { c.backward(e, ts) })
 	dx := get(e, ts.dx)
 	var dw [][]float32
 	for _, d := range ts.dw {
@@ -346,11 +397,11 @@ func (c *opCase) check(t testing.TB, e net.Engine, shared bool) {
 	}
 	sync(t, e)
 	ts.checkHalos(t, e)
-	compare(t, "y", y, c.truth(wide(in.x), params), c.tolerance)
+	compare(t, "y", y, c.truth(wide(in.x), params), allowed(c.tolerance, forward))
 	wantDX, wantDW := c.gradTruth(wide(in.x), params, wide(y), wide(in.dy))
-	compare(t, "dx", dx, wantDX, c.gradTolerance)
+	compare(t, "dx", dx, wantDX, allowed(c.gradTolerance, backward))
 	for i := range wantDW {
-		compare(t, "d"+c.params[i].Name, dw[i], wantDW[i], c.gradTolerance)
+		compare(t, "d"+c.params[i].Name, dw[i], wantDW[i], allowed(c.gradTolerance, backward))
 	}
 	compare(t, "x afterwards", get(e, ts.x), wide(in.x), 0)
 	for i := range in.w {

@@ -206,6 +206,12 @@ func (e *Engine) Conv(y, x, w, b *net.Tensor, g net.Conv) {
 	if !e.ready("Conv", y, x, w, b) || !e.convFits("Conv", y, x, w, b, g) {
 		return
 	}
+	if f := e.form(y.Shape, g, w.Shape); f != nil {
+		e.transformed++
+		e.winoConv(f, y, x, w, b, g)
+		return
+	}
+	e.direct++
 	j := &e.jobs.conv
 	j.open(x, y, w, g)
 	j.parts = parts(j.x.n, j.w.total)

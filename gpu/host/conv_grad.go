@@ -145,6 +145,12 @@ const (
 )
 
 func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
+	if f := e.form(dy.Shape, g, dw.Shape); f != nil {
+		e.transformed++
+		e.winoWeightGrad(f, dw, dy, x, g)
+		return
+	}
+	e.direct++
 	j := &e.jobs.wgrad
 	j.open(x, dy, dw, g)
 	size, tasks := j.w.total*j.w.k*j.w.tiles.Lanes, j.w.total*j.w.height
@@ -260,6 +266,7 @@ type dgradJob struct {
 	w      weight // of the forward pass
 	tiles  *simd.Tiles
 	stride int
+	pad    int
 	panels int // of input channels, of one group
 	parts  int
 	before int // zeros before dy's rows and columns
@@ -285,7 +292,7 @@ func mod(a, m int) int { return (a%m + m) % m }
 func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	j := &e.jobs.dgrad
 	j.dx, j.dy, j.w = open(dx), open(dy), openWeight(w)
-	j.stride = g.Stride
+	j.stride, j.pad = g.Stride, g.Pad
 	j.tiles = simd.TilesFor(e.level, j.w.c)
 	j.panels = panels(j.w.c, j.tiles)
 	j.before = (g.Size - 1) / g.Stride
@@ -296,7 +303,14 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	total := j.w.groups * j.panels
 	j.parts = parts(j.dx.n, total)
 
-	flipped := need(&e.scratch, total*j.w.height*j.w.width*j.w.o*j.tiles.Lanes)
+	size := total * j.w.height * j.w.width * j.w.o * j.tiles.Lanes
+	f := e.form(dx.Shape, g, w.Shape)
+	planes := 0
+	if f != nil {
+		planes = f.Side * f.Side * unaligned(total*j.w.o*j.tiles.Lanes)
+	}
+	scratch := need(&e.scratch, size+planes)
+	flipped := scratch[:size]
 	for len(j.phases) < g.Stride*g.Stride {
 		j.phases = append(j.phases, phase{})
 	}
@@ -304,6 +318,12 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 		flipped = flipped[j.open(&j.phases[i], i/g.Stride, i%g.Stride, g.Pad, flipped):]
 	}
 	e.run("ConvGrad", total, (*flipJob)(j))
+	if f != nil {
+		e.transformed++
+		e.winoDataGrad(f, j, scratch[:size], scratch[size:])
+		return
+	}
+	e.direct++
 	e.reserve(j.image, 0)
 	e.run("ConvGrad", j.dx.n*j.parts, j)
 }

@@ -37,7 +37,11 @@ type Engine struct {
 	cancelled error // of this step; Begin clears it
 	err       error // for good
 
+	winograd            Winograd
+	direct, transformed int // passes of convolutions
+
 	jobs    jobs
+	zeros   []float32 // which nothing writes to
 	scratch []float32 // shared by the tasks of one op, like the two below
 	flatX   []float32
 	bias    []float32
@@ -54,6 +58,9 @@ type jobs struct {
 	conv        convJob
 	dgrad       dgradJob
 	wgrad       wgradJob
+	wino        winoJob
+	winoGrad    winoGradJob
+	filter      filterJob
 	addParts    addPartsJob
 	delta       deltaJob
 	flatten     flattenJob
@@ -90,6 +97,7 @@ type worker struct {
 	// time would be allocated; and a tile of which not all lanes are wanted.
 	product simd.Product
 	outer   simd.Outer
+	patch   simd.Patch
 	tile    []float32
 	none    int     // the offset of the only segment
 	one     float32 // 1
@@ -123,14 +131,20 @@ var _ net.Engine = (*Engine)(nil)
 // tileFloats is as large as any register tile.
 const tileFloats = 512
 
+// An Option is how an engine differs from others of its level.
+type Option func(*Engine)
+
 // New makes an engine that computes on threads goroutines (0: as many as there
 // are processors), the caller's among them, with the instructions of a level
 // that simd.Choose or simd.Levels gave.
-func New(threads int, level simd.Level) *Engine {
+func New(threads int, level simd.Level, options ...Option) *Engine {
 	if threads <= 0 {
 		threads = runtime.GOMAXPROCS(0)
 	}
 	e := &Engine{threads: threads, level: level, wake: make(chan *worker), ctx: context.Background()}
+	for _, o := range options {
+		o(e)
+	}
 	for i := range threads {
 		w := &worker{e: e, tile: make([]float32, tileFloats), one: 1}
 		e.workers = append(e.workers, w)

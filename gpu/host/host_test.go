@@ -1,7 +1,9 @@
 package host_test
 
 import (
+	"fmt"
 	"os"
+	"strings"
 	"testing"
 
 	"sluice/gpu/enginetest"
@@ -36,4 +38,64 @@ func BenchmarkMemory(b *testing.B)    { enginetest.Memory(b, newEngine) }
 
 func TestEngine(t *testing.T) { eachLevel(t, enginetest.Run) }
 
+// counted keeps, of each convolution's shape, which ways its passes were computed.
+type counted struct {
+	*host.Engine
+	ways map[string]*[2]int
+}
+
+func (c counted) pass(x, w *net.Tensor, g net.Conv, pass func()) {
+	direct, winograd := c.Passes()
+	pass()
+	d, t := c.Passes()
+	g.Act = net.None
+	key := fmt.Sprintf("%v * %v %+v", x.Shape, w.Shape, g)
+	if c.ways[key] == nil {
+		c.ways[key] = new([2]int)
+	}
+	c.ways[key][0] += d - direct
+	c.ways[key][1] += t - winograd
+}
+
+func (c counted) Conv(y, x, w, b *net.Tensor, g net.Conv) {
+	c.pass(x, w, g, func() { c.Engine.Conv(y, x, w, b, g) })
+}
+
+func (c counted) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
+	c.pass(x, w, g, func() { c.Engine.ConvGrad(dx, dw, db, dy, y, x, w, g) })
+}
+
+// Every convolution is right both ways, if there are two.
+func TestWinograd(t *testing.T) {
+	for _, level := range simd.Levels() {
+		t.Run(level.String(), func(t *testing.T) {
+			ways := map[string]*[2]int{}
+			for _, w := range []host.Winograd{host.Nowhere, host.Everywhere} {
+				enginetest.RunConvs(t, func() net.Engine {
+					return counted{host.New(2, level, host.WithWinograd(w)), ways}
+				})
+			}
+			both := 0
+			for key, n := range ways {
+				short := strings.Contains(key, "Stride:1 ") && (strings.Contains(key, "Size:3 ") || strings.Contains(key, "Size:5 "))
+				if n[0] == 0 || short != (n[1] > 0) {
+					t.Errorf("%s: %d passes directly, %d by Winograd's algorithm", key, n[0], n[1])
+				}
+				if short {
+					both++
+				}
+			}
+			if both < 60 {
+				t.Errorf("only %d shapes were computed both ways", both)
+			}
+		})
+	}
+}
+
 func FuzzGeometry(f *testing.F) { enginetest.Fuzz(f, newEngine) }
+
+func FuzzWinograd(f *testing.F) {
+	enginetest.FuzzConvs(f, func() net.Engine {
+		return host.New(0, simd.Levels()[len(simd.Levels())-1], host.WithWinograd(host.Everywhere))
+	})
+}

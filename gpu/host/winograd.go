@@ -1,0 +1,294 @@
+package host
+
+import (
+	"math"
+
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
+
+// Winograd says which convolutions are computed by Winograd's algorithm, see
+// simd.Winograd: it multiplies less and rounds more.
+type Winograd int
+
+// The convolutions that are.
+const (
+	WhereItPays Winograd = iota // told by the shape
+	Nowhere
+	Everywhere // of stride 1 with a window that there is a form for
+)
+
+// WithWinograd has an engine compute these convolutions by Winograd's algorithm.
+// Without it they are those where it pays.
+func WithWinograd(w Winograd) Option { return func(e *Engine) { e.winograd = w } }
+
+// Passes tells how many passes of convolutions (forward, the gradient of the
+// input or that of the weights) were computed directly, and how many by
+// Winograd's algorithm.
+func (e *Engine) Passes() (direct, winograd int) { return e.direct, e.transformed }
+
+// What a multiply-add of the transforms' planes costs beside one of a direct
+// convolution's, which are in longer sums, and what the transforms cost for each
+// channel and number of a plane. They were measured.
+const (
+	planeCost     = 1.1
+	transformCost = 9
+	filterCost    = 10
+)
+
+// form gives the form of Winograd's algorithm that computes a convolution's pass
+// with the least work; nil where that is the direct one. Out is the shape of what
+// the pass has tiles of: y, or the input's gradient.
+func (e *Engine) form(out net.Shape, g net.Conv, w net.Shape) *simd.Winograd {
+	if e.winograd == Nowhere || g.Stride != 1 {
+		return nil
+	}
+	groups := max(1, g.Groups)
+	pairs, channels := float64(w.N/groups*w.C), float64(w.N/groups+w.C)
+	least := math.Inf(1)
+	if e.winograd == WhereItPays {
+		least = float64(out.H*out.W*g.Size*g.Size) * pairs
+	}
+	var best *simd.Winograd
+	for _, f := range simd.Winograds(e.level) {
+		if f.Size != g.Size {
+			continue
+		}
+		grid := newGrid(f, 1, out.H, out.W)
+		cost := float64(grid.planes()) * (float64(grid.tiles())*(planeCost*pairs+transformCost*channels) + filterCost*pairs/float64(out.N))
+		if cost < least {
+			best, least = f, cost
+		}
+	}
+	return best
+}
+
+// grid is how the outputs of a batch fall into tiles of a form, image after image
+// and line after line.
+type grid struct {
+	form         *simd.Winograd
+	down, across int
+	images       int
+}
+
+func newGrid(f *simd.Winograd, images, high, wide int) grid {
+	return grid{f, (high + f.Out - 1) / f.Out, (wide + f.Out - 1) / f.Out, images}
+}
+
+func (g *grid) tiles() int { return g.images * g.down * g.across }
+
+// planes is how many there are.
+func (g *grid) planes() int { return g.form.Side * g.form.Side }
+
+// at gives the image of a tile, and where in it its outputs begin.
+func (g *grid) at(tile int) (n, h, w int) {
+	place := tile % (g.down * g.across)
+	return tile / (g.down * g.across), place / g.across * g.form.Out, place % g.across * g.form.Out
+}
+
+// unaligned is the distance in floats, at least n, of rows or planes that are
+// read side by side: not a multiple of 256 bytes, for then they would compete for
+// few places of the cache.
+func unaligned(n int) int {
+	n = (n + align - 1) / align * align
+	if n%64 == 0 {
+		n += align
+	}
+	return n
+}
+
+// cut points p at side x side pixels of image n from h, w on, some of which may
+// lie outside, and of those at channel c.
+func (v *view) cut(p *simd.Patch, zeros []float32, n, h, w, side, c int) {
+	p.Step = 4 * v.c
+	p.From, p.To = max(0, -w), min(side, v.w-w)
+	p.To = max(p.To, p.From)
+	for i := range side {
+		p.Rows[i] = &zeros[0]
+		if h+i >= 0 && h+i < v.h && p.To > p.From {
+			p.Rows[i] = &v.f[v.origin+n*v.image+(h+i)*v.row+(w+p.From)*v.c+c]
+		}
+	}
+}
+
+// zeroed gives zeros that nothing writes to.
+func (e *Engine) zeroed(n int) []float32 { return need(&e.zeros, n) }
+
+// filterJob transforms panels of weights. A task is a panel.
+type filterJob struct {
+	form      *simd.Winograd
+	panels, u []float32 // [panel][size][size][in][lanes], and of a plane [panel][in][lanes]
+	size      int       // of a panel in a plane
+	plane     int
+	back      bool // planes become weights
+}
+
+func (j *filterJob) do(w *worker, task int) {
+	p, size := &w.patch, j.form.Size
+	*p = simd.Patch{Step: 4 * j.size, To: size, High: size, Planes: &j.u[task*j.size], Plane: 4 * j.plane, N: j.size, Low: float32(math.Inf(-1))}
+	for i := range size {
+		p.Rows[i] = &j.panels[(task*size+i)*size*j.size]
+	}
+	if j.back {
+		j.form.FilterGrad(p)
+	} else {
+		j.form.Filter(p)
+	}
+}
+
+// winoJob is a convolution by Winograd's algorithm: the forward pass, or the
+// gradient of the input, which is one of dy. A task is a block of tiles and a
+// part of the panels of outputs: it transforms the tiles' pixels, multiplies one
+// plane after another, and transforms the sums.
+type winoJob struct {
+	grid
+	x, y          view
+	pad           int
+	groups        int
+	in, out       int // channels of a group
+	tiles         *simd.Tiles
+	panels        int       // of outputs, of a group
+	u             []float32 // see filterJob
+	uPlane        int
+	bias          []float32 // [group][out/lanes][lanes]; nil: 0
+	act           net.Activation
+	blocks, parts int
+	most          int // tiles of a block
+	row           int // floats between tiles of a plane of pixels
+	vPlane        int
+	chunk         int // panels at a time
+	mPlane        int
+	zeros         []float32
+}
+
+// Blocks of tiles are small enough to stay in a core's share of the caches:
+// their pixels in the third, what becomes the outputs in the second. Sums are of
+// so many products in one go, which keeps their errors small.
+const (
+	winoTiles = 84
+	winoLeast = 14
+	winoSums  = 192 << 10 // floats
+	winoTerms = 128
+)
+
+// transform runs the job on weights in panels, with scratch memory for those of
+// the planes.
+func (e *Engine) transform(op string, j *winoJob, panels, scratch []float32) {
+	total, lanes := j.groups*j.panels, j.tiles.Lanes
+	size := j.in * lanes
+	j.uPlane = unaligned(total * size)
+	j.u = scratch[:j.planes()*j.uPlane]
+	f := &e.jobs.filter
+	*f = filterJob{form: j.form, panels: panels, u: j.u, size: size, plane: j.uPlane}
+	e.run(op, total, f)
+
+	// How tiles fall into blocks is nothing to their sums, so that it may depend
+	// on the threads.
+	n := j.grid.tiles()
+	j.blocks = (n + winoTiles - 1) / winoTiles
+	j.blocks = min((j.blocks+e.threads-1)/e.threads*e.threads, (n+winoLeast-1)/winoLeast)
+	j.parts = min((e.threads+j.blocks-1)/j.blocks, total)
+	j.most = (n + j.blocks - 1) / j.blocks
+	j.row = unaligned(j.groups * j.in)
+	j.vPlane = j.most*j.row + align
+	j.chunk = min(max(1, winoSums/(j.planes()*j.most*lanes)), j.panels)
+	j.mPlane = j.most*j.chunk*lanes + align
+	j.zeros = e.zeroed(simd.MaxSide * j.x.c)
+	e.reserve(j.planes()*j.vPlane, j.planes()*j.mPlane)
+	e.run(op, j.blocks*j.parts, j)
+}
+
+func (j *winoJob) do(w *worker, task int) {
+	block, part := task/j.parts, task%j.parts
+	n := j.grid.tiles()
+	from, to := block*n/j.blocks, (block+1)*n/j.blocks
+	p := &w.patch
+	*p = simd.Patch{Plane: 4 * j.vPlane, N: j.x.c}
+	for t := from; t < to; t++ {
+		image, h, v := j.at(t)
+		if part == 0 && h == 0 && v == 0 {
+			j.y.borders(image)
+		}
+		j.x.cut(p, j.zeros, image, h-j.pad, v-j.pad, j.form.Side, 0)
+		p.Planes = &w.buf[(t-from)*j.row]
+		j.form.Image(p)
+	}
+	total := j.groups * j.panels
+	first, last := part*total/j.parts, (part+1)*total/j.parts
+	for first < last && !w.e.halted() {
+		count := min(j.chunk, last-first, j.panels-first%j.panels)
+		j.multiply(w, to-from, first, count)
+		j.outputs(w, from, to, first, count)
+		first += count
+	}
+}
+
+// multiply makes the sums of some panels: in worker's alt, planes of
+// [tile][panel][lanes].
+func (j *winoJob) multiply(w *worker, rows, first, count int) {
+	lanes := j.tiles.Lanes
+	group := first / j.panels
+	p := &w.product
+	*p = simd.Product{Stride: 4 * j.row, Offsets: &w.none, Segments: 1, LDC: 4 * count * lanes}
+	terms, tiles := (j.in+winoTerms-1)/winoTerms, (rows+j.tiles.Rows-1)/j.tiles.Rows
+	for plane := range j.planes() {
+		for panel := range count {
+			u := j.u[plane*j.uPlane+(first+panel)*j.in*lanes:]
+			p.Flags = 0
+			for term := range terms {
+				k, end := term*j.in/terms, (term+1)*j.in/terms
+				p.K, p.B = end-k, &u[k*lanes]
+				for i := range tiles {
+					r, next := i*rows/tiles, (i+1)*rows/tiles
+					p.A = &w.buf[plane*j.vPlane+r*j.row+group*j.in+k]
+					p.C = &w.alt[plane*j.mPlane+(r*count+panel)*lanes]
+					j.tiles.Product(next-r, p)
+				}
+				p.Flags = simd.Add
+			}
+		}
+	}
+}
+
+// outputs transforms the sums of some panels, adds the bias and activates.
+func (j *winoJob) outputs(w *worker, from, to, first, count int) {
+	lanes := j.tiles.Lanes
+	group, o := first/j.panels, first%j.panels*lanes
+	live := min(count*lanes, j.out-o)
+	p := &w.patch
+	*p = simd.Patch{Step: 4 * j.y.c, Plane: 4 * j.mPlane, N: live, Low: float32(math.Inf(-1))}
+	if j.act == net.ReLU {
+		p.Low = 0
+	}
+	if j.bias != nil {
+		p.Bias = &j.bias[first*lanes]
+	}
+	for t := from; t < to; t++ {
+		n, h, v := j.at(t)
+		p.High, p.To = min(j.form.Out, j.y.h-h), min(j.form.Out, j.y.w-v)
+		place := j.y.origin + n*j.y.image + h*j.y.row + v*j.y.c + group*j.out + o
+		for i := range p.High {
+			p.Rows[i] = &j.y.f[place+i*j.y.row]
+		}
+		p.Planes = &w.alt[(t-from)*count*lanes]
+		j.form.Output(p)
+		if j.act == net.Tanh {
+			for i := range p.High {
+				for k := range p.To {
+					tanh(j.y.f[place+i*j.y.row+k*j.y.c:][:live])
+				}
+			}
+		}
+	}
+}
+
+// winoConv is the forward pass.
+func (e *Engine) winoConv(f *simd.Winograd, y, x, w, b *net.Tensor, g net.Conv) {
+	j, weights := &e.jobs.wino, openWeight(w)
+	*j = winoJob{
+		grid: newGrid(f, y.Shape.N, y.Shape.H, y.Shape.W), x: open(x), y: open(y), pad: g.Pad,
+		groups: weights.groups, in: weights.c, out: weights.o, tiles: weights.tiles, panels: weights.panels,
+		bias: e.biased(b, &weights), act: g.Act,
+	}
+	e.transform("Conv", j, weights.f, need(&e.scratch, j.planes()*unaligned(weights.total*weights.c*weights.tiles.Lanes)))
+}

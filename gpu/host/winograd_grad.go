@@ -1,0 +1,112 @@
+package host
+
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
+
+// winoDataGrad is the gradient of a convolution's input, from weights that
+// flipJob turned, with scratch memory for their transform.
+func (e *Engine) winoDataGrad(f *simd.Winograd, d *dgradJob, flipped, scratch []float32) {
+	j := &e.jobs.wino
+	*j = winoJob{
+		grid: newGrid(f, d.dx.n, d.dx.h, d.dx.w), x: d.dy, y: d.dx, pad: f.Size - 1 - d.pad,
+		groups: d.w.groups, in: d.w.o, out: d.w.c, tiles: d.tiles, panels: d.panels,
+	}
+	e.transform("ConvGrad", j, flipped, scratch)
+}
+
+// winoGradJob is the gradient of a convolution's weights by Winograd's algorithm:
+// for each plane the sum over tiles of x * dy. It takes a block of tiles at a time,
+// first its pixels (a task is a few tiles), then its sums (a task is a panel of a
+// plane). Blocks are fixed by the shapes, for they decide the order of the sums.
+type winoGradJob struct {
+	grid
+	x, dy    view
+	w        weight // dw
+	pad      int
+	from, to int // the block
+	v, d     []float32
+	vRow     int // floats between tiles of a plane of x
+	vPlane   int
+	dRow     int // of dy: [group][out/lanes][lanes]
+	dPlane   int
+	sums     []float32 // see filterJob
+	plane    int
+	zeros    []float32
+}
+
+const (
+	winoGradFloats = 4 << 20 // of a block: what the third cache holds
+	winoGradCut    = 6       // tiles of a task
+)
+
+func (e *Engine) winoWeightGrad(f *simd.Winograd, dw, dy, x *net.Tensor, g net.Conv) {
+	j := &e.jobs.winoGrad
+	*j = winoGradJob{grid: newGrid(f, dy.Shape.N, dy.Shape.H, dy.Shape.W), x: open(x), dy: open(dy), w: openWeight(dw), pad: g.Pad}
+	lanes, n := j.w.tiles.Lanes, j.grid.tiles()
+	j.vRow, j.dRow = unaligned(j.x.c), unaligned(j.w.total*lanes)
+	block := min(n, max(winoTerms/2, winoGradFloats/(j.planes()*(j.vRow+j.dRow))))
+	blocks := (n + block - 1) / block
+	block = (n + blocks - 1) / blocks
+	j.vPlane, j.dPlane, j.plane = block*j.vRow+align, block*j.dRow+align, unaligned(j.w.total*j.w.c*lanes)
+
+	v, d := j.planes()*j.vPlane, j.planes()*j.dPlane
+	scratch := need(&e.scratch, v+d+j.planes()*j.plane)
+	j.v, j.d, j.sums = scratch[:v], scratch[v:v+d], scratch[v+d:]
+	if j.w.o%lanes != 0 { // lanes that no output has
+		clear(j.d)
+	}
+	j.zeros = e.zeroed(simd.MaxSide * max(j.x.c, j.dy.c))
+	for b := range blocks {
+		j.from, j.to = b*n/blocks, (b+1)*n/blocks
+		e.run("ConvGrad", (j.to-j.from+winoGradCut-1)/winoGradCut, (*winoCutJob)(j))
+		e.run("ConvGrad", j.planes()*j.w.total, j)
+	}
+	back := &e.jobs.filter
+	*back = filterJob{form: f, panels: j.w.f, u: j.sums, size: j.w.c * lanes, plane: j.plane, back: true}
+	e.run("ConvGrad", j.w.total, back)
+}
+
+// winoCutJob transforms the pixels of a block.
+type winoCutJob winoGradJob
+
+func (j *winoCutJob) do(w *worker, task int) {
+	p, lanes := &w.patch, j.w.tiles.Lanes
+	from := j.from + task*winoGradCut
+	for t := from; t < min(from+winoGradCut, j.to); t++ {
+		n, h, v := j.at(t)
+		*p = simd.Patch{Planes: &j.v[(t-j.from)*j.vRow], Plane: 4 * j.vPlane, N: j.x.c}
+		j.x.cut(p, j.zeros, n, h-j.pad, v-j.pad, j.form.Side, 0)
+		j.form.Image(p)
+		p.Plane, p.N = 4*j.dPlane, j.w.o
+		for g := range j.w.groups {
+			p.Planes = &j.d[(t-j.from)*j.dRow+g*j.w.panels*lanes]
+			j.dy.cut(p, j.zeros, n, h, v, j.form.Out, g*j.w.o)
+			j.form.OutputGrad(p)
+		}
+	}
+}
+
+func (j *winoGradJob) do(w *worker, task int) {
+	plane, panel := task/j.w.total, task%j.w.total
+	lanes, n := j.w.tiles.Lanes, j.to-j.from
+	o := &w.outer
+	*o = simd.Outer{AStep: 4 * j.vRow, BStep: 4 * j.dRow, Lines: 1, LDC: 4 * lanes}
+	if j.from > 0 {
+		o.Add = 1
+	}
+	v, d := j.v[plane*j.vPlane+panel/j.w.panels*j.w.c:], j.d[plane*j.dPlane+panel*lanes:]
+	sums := j.sums[plane*j.plane+panel*j.w.c*lanes:]
+	tiles, terms := (j.w.c+j.w.tiles.Rows-1)/j.w.tiles.Rows, (n+winoTerms-1)/winoTerms
+	for term := range terms {
+		first, last := term*n/terms, (term+1)*n/terms
+		o.B, o.N = &d[first*j.dRow], last-first
+		for i := range tiles {
+			r, next := i*j.w.c/tiles, (i+1)*j.w.c/tiles
+			o.A, o.C = &v[first*j.vRow+r], &sums[r*lanes]
+			j.w.tiles.Outer(next-r, o)
+		}
+		o.Add = 1
+	}
+}
