@@ -232,6 +232,38 @@ func TestResumeIsExact(t *testing.T) {
 	}
 }
 
+// So does one whose weights change after some batches only, by clipped gradients of
+// smoothed labels, and that is watched.
+func TestResumeIsExactBetweenUpdates(t *testing.T) {
+	sets := []string{
+		"batches.train.solver={lr: 0.01, warmup: 3, accumulate: 4, clip_norm: 0.5, clip_value: 0.1, label_smoothing: 0.1}",
+		"batches.train.watch={every: 5, flat_steps: 6, dead: 0.25}", "batches.train.log_every=3",
+		"batches.train.net=[{conv: {out: 4, size: 3, bias: -1e6}}, {dense: {out: 8}}, {dropout: {rate: 0.3}}, dense, softmax]", // whose first layer is dead
+		"sinks.checkpoints.every_steps=1",
+	}
+	whole := t.TempDir()
+	quiet := func(l *pipeline.Line) { l.Env.Warn = func(string) {} }
+	if err := resumable(t, whole, false, 0, quiet, sets...); err != nil {
+		t.Fatal(err)
+	}
+	want := result(t, whole)
+	for _, must := range []string{"event:validation", "event:layer", "event:warning", "grad_norm:", "update_ratio:"} {
+		if !strings.Contains(want, must) {
+			t.Fatalf("the run has no %q", must)
+		}
+	}
+	for steps := 4; steps < 24; steps += 1 + steps/10*2 { // every one of an epoch
+		dir := t.TempDir()
+		if err := resumable(t, dir, false, 0, func(l *pipeline.Line) { quiet(l); l.StopAfter = steps }, sets...); err != nil {
+			t.Fatal(err)
+		}
+		if err := resumable(t, dir, true, 0, quiet, sets...); err != nil {
+			t.Fatal(err)
+		}
+		sameResult(t, fmt.Sprintf("ended after step %d", steps), result(t, dir), want)
+	}
+}
+
 // A run that is done can be resumed: nothing is left to do. More epochs are a
 // difference only where the rate depends on them.
 func TestResumeWithMoreEpochs(t *testing.T) {
