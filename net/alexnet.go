@@ -13,13 +13,15 @@ func init() {
 
 // AlexNet are the options of the paper's network.
 type AlexNet struct {
-	Mean    Triple  `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, or three for red, green, blue; the default is ImageNet's"`
+	Mean    Mean    `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, three for red, green, blue, imagenet (the default), auto for the mean image of the training images as in the paper, auto_channels for the mean of its colours, or a file that the stats command wrote"`
 	Dropout float32 `yaml:"dropout" doc:"fraction of fc6's and fc7's outputs that are dropped in training"`
 	Std     float32 `yaml:"std" doc:"standard deviation of the initial weights; 0 is He's rule, with a scale of 1/58 to suit it"`
 	Bias    float32 `yaml:"bias" doc:"initial bias of conv2, conv4, conv5, fc6 and fc7; try 0.1 or std: 0 if the loss stays where it began, at ln(classes)"`
 }
 
-func paperOptions() AlexNet { return AlexNet{Mean: imageNetMean, Dropout: 0.5, Std: 0.01, Bias: 1} }
+func paperOptions() AlexNet {
+	return AlexNet{Mean: Mean{RGB: imageNetMean}, Dropout: 0.5, Std: 0.01, Bias: 1}
+}
 
 // graph is the network with that many groups in conv2, conv4 and conv5.
 func (o AlexNet) graph(groups int) (Graph, error) {

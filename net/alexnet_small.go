@@ -4,12 +4,12 @@ import "sluice/pipeline/config"
 
 func init() {
 	RegisterPreset("alexnet_small", "A small network in AlexNet's manner for quick runs: three convolutions with overlapping pooling, He's initialisation. Made for images of 64 x 64, of which each costs 3.5 M multiply-adds.",
-		SmallAlexNet{Mean: imageNetMean, Dropout: 0.25}, func(o SmallAlexNet) (Graph, error) { return o.graph() })
+		SmallAlexNet{Mean: Mean{RGB: imageNetMean}, Dropout: 0.25}, func(o SmallAlexNet) (Graph, error) { return o.graph() })
 }
 
 // SmallAlexNet are the options of the small network.
 type SmallAlexNet struct {
-	Mean    Triple  `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, or three for red, green, blue"`
+	Mean    Mean    `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, three for red, green, blue, imagenet (the default), auto for the mean image of the training images, auto_channels for the mean of its colours, or a file that the stats command wrote"`
 	Dropout float32 `yaml:"dropout" doc:"fraction of fc4's outputs that are dropped in training"`
 }
 

@@ -30,7 +30,7 @@ func (o TorchvisionAlexNet) graph() (Graph, error) {
 	// Its mean (0.485, 0.456, 0.406) and deviation (0.229, 0.224, 0.225), in levels.
 	return Graph{
 		Input: InputOptions{
-			Mean:     Triple{123.675, 116.28, 103.53},
+			Mean:     Mean{RGB: Triple{123.675, 116.28, 103.53}},
 			Scale:    Triple{1 / (255 * 0.229), 1 / (255 * 0.224), 1 / (255 * 0.225)},
 			Channels: "rgb",
 		},

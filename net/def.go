@@ -54,6 +54,9 @@ func Preset(name string) Def {
 // name all of its layers and it has no Fit.
 func (g Graph) Def() Def { return Def{def{graph: g}} }
 
+// Mean is what the network subtracts from its images.
+func (d Def) Mean() Mean { return d.graph.Input.Mean }
+
 // Plan lays the network out for batches of n images of h x w pixels. classes is
 // the default width of the last dense layer; 0 leaves the preset's own (1000).
 // It allocates nothing. Mistakes in a layer that a YAML has are a config.Errors

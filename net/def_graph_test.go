@@ -16,7 +16,7 @@ func TestGraphAsYAML(t *testing.T) {
 	conv := net.NewConv(4, 3)
 	conv.Std, conv.BiasLR = 0.01, 2
 	g := net.Graph{
-		Input: net.InputOptions{Mean: net.Triple{1, 2, 3}, Scale: net.Triple{1, 1, 1}, Channels: "bgr"},
+		Input: net.InputOptions{Mean: net.Mean{RGB: net.Triple{1, 2, 3}}, Scale: net.Triple{1, 1, 1}, Channels: "bgr"},
 		Layers: []net.Node{
 			{Name: "first", Layer: conv},
 			{Layer: net.LRNLayer{Size: 5, K: 1, Alpha: 2e-5, Beta: 0.75, Groups: 1}},

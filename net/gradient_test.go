@@ -49,7 +49,7 @@ func build(t testing.TB, g net.Graph, n, side, classes int) (*nettest.Reference,
 	return e, network, in
 }
 
-var unit = net.InputOptions{Mean: net.Triple{128, 128, 128}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64}, Channels: "rgb"}
+var unit = net.InputOptions{Mean: net.Mean{RGB: net.Triple{128, 128, 128}}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64}, Channels: "rgb"}
 
 func conv(out, size int, edit func(*net.ConvLayer)) net.ConvLayer {
 	l := net.NewConv(out, size)

@@ -107,3 +107,69 @@ func meanOf(t NamedTensor) (*MeanImage, error) {
 	}
 	return &MeanImage{H: t.Dims[0], W: t.Dims[1], Pixels: t.Data}, nil
 }
+
+// SetMean gives the network's input its mean image; one of 1 x 1 is the mean of the
+// channels.
+func (p *NetPlan) SetMean(m *MeanImage) error {
+	s := &p.Input
+	switch {
+	case m.H == 1 && m.W == 1 && len(m.Pixels) == 3:
+		s.Mean, s.MeanImage, p.meanGiven = [3]float32(m.Pixels), nil, true
+		return nil
+	case m.W < s.W || m.H < s.H || len(m.Pixels) != m.H*m.W*3:
+		return fmt.Errorf("a mean image of %d x %d is smaller than the images of %d x %d", m.W, m.H, s.W, s.H)
+	}
+	s.Mean, s.MeanImage, p.meanGiven = m.channels(), m, true
+	return nil
+}
+
+// channels is the mean of all pixels.
+func (m *MeanImage) channels() (mean [3]float32) {
+	var sum [3]float64
+	for i, v := range m.Pixels {
+		sum[i%3] += float64(v)
+	}
+	for c := range mean {
+		mean[c] = float32(sum[c] / float64(m.H*m.W))
+	}
+	return mean
+}
+
+// LoadMean gives the input the mean that weights carry (InputMeanName). Networks
+// whose YAML has the mean in numbers carry none.
+func (p *NetPlan) LoadMean(tensors []NamedTensor) error {
+	m, err := p.findMean(tensors)
+	if m == nil || err != nil {
+		return err
+	}
+	return p.SetMean(m)
+}
+
+func (p *NetPlan) findMean(tensors []NamedTensor) (*MeanImage, error) {
+	if p.MeanFrom == "" {
+		return nil, nil
+	}
+	i := slices.IndexFunc(tensors, func(t NamedTensor) bool { return t.Name == InputMeanName })
+	if i < 0 {
+		return nil, fmt.Errorf("missing: %q, the mean that is subtracted (mean: %s)", InputMeanName, p.MeanFrom)
+	}
+	m, err := meanOf(tensors[i])
+	if err == nil {
+		probe := *p
+		err = probe.SetMean(m)
+	}
+	return m, err
+}
+
+// meanTensor is what weights carry of the mean, if it is none that the YAML has in
+// numbers.
+func (p *NetPlan) meanTensor() (NamedTensor, bool) {
+	if p.MeanFrom == "" {
+		return NamedTensor{}, false
+	}
+	t := NamedTensor{Name: InputMeanName, Role: RoleWeight, Dims: []int{1, 1, 3}, Data: slices.Clone(p.Input.Mean[:])}
+	if m := p.Input.MeanImage; m != nil {
+		t.Dims, t.Data = []int{m.H, m.W, 3}, m.Pixels
+	}
+	return t, true
+}

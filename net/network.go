@@ -150,7 +150,12 @@ const largeInit = 1 << 22
 func (n *Network) Plan() *NetPlan { return n.plan }
 
 // NewInput makes one of the two places for batches.
-func (n *Network) NewInput() (Input, error) { return n.engine.NewInput(n.plan.Input) }
+func (n *Network) NewInput() (Input, error) {
+	if n.plan.MeanFrom != "" && !n.plan.meanGiven {
+		return nil, fmt.Errorf("the mean that is subtracted (mean: %s) was not given to the network", n.plan.MeanFrom)
+	}
+	return n.engine.NewInput(n.plan.Input)
+}
 
 // Forward begins a step of the engine (Engine.Begin) and computes the net on a
 // loaded input. step keys dropout; train says whether to drop, and to keep what
@@ -322,6 +327,13 @@ func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, err
 	for i := range n.params {
 		take(&n.params[i], RoleWeight, n.params[i].w)
 	}
+	if t, ok := n.plan.meanTensor(); ok {
+		if i := len(dst); i < len(old) && len(old[i].Data) == len(t.Data) {
+			copy(old[i].Data, t.Data)
+			t.Data = old[i].Data
+		}
+		dst = append(dst, t)
+	}
 	for i := range n.params {
 		if momentum && n.params[i].v != nil {
 			take(&n.params[i], RoleMomentum, n.params[i].v)
@@ -335,13 +347,19 @@ func (n *Network) Snapshot(dst []NamedTensor, momentum bool) ([]NamedTensor, err
 // tensor is missing, unknown, given twice or of another shape, the error lists
 // all of them and nothing is changed.
 func (n *Network) Load(tensors []NamedTensor) error {
-	want, err := match(n.params, n.plan.left, n.train, tensors)
+	want, err := match(n.params, n.plan, n.train, tensors)
 	if err != nil {
 		return err
 	}
+	// A network that trains was given its mean, and has inputs that subtract it.
+	if !n.train {
+		if err := n.plan.LoadMean(tensors); err != nil {
+			return err
+		}
+	}
 	for _, t := range tensors {
 		switch {
-		case n.plan.left[t.Name]:
+		case n.plan.left[t.Name], t.Name == InputMeanName:
 		case t.Role != RoleMomentum:
 			n.engine.Upload(want[tensorKey{t.Name, RoleWeight}].w, t.Data)
 		case n.train:
@@ -360,15 +378,14 @@ func (p *NetPlan) CheckWeights(tensors []NamedTensor) error {
 			params = append(params, param{name: l.Name + "." + s.Name, spec: s})
 		}
 	}
-	_, err := match(params, p.left, false, tensors)
+	_, err := match(params, p, false, tensors)
 	return err
 }
 
 type tensorKey struct{ name, role string }
 
-// match finds the parameter of every tensor. left are those of layers that this
-// part of the network leaves out.
-func match(params []param, left map[string]bool, train bool, tensors []NamedTensor) (map[tensorKey]*param, error) {
+// match finds the parameter of every tensor.
+func match(params []param, plan *NetPlan, train bool, tensors []NamedTensor) (map[tensorKey]*param, error) {
 	want := map[tensorKey]*param{}
 	momentum := slices.ContainsFunc(tensors, func(t NamedTensor) bool { return t.Role == RoleMomentum })
 	for i := range params {
@@ -389,7 +406,9 @@ func match(params []param, left map[string]bool, train bool, tensors []NamedTens
 		switch {
 		case !ok && k.role == RoleMomentum && !train:
 			// Inference has no use for it.
-		case !ok && left[t.Name]:
+		case !ok && plan.left[t.Name]:
+			// Of a layer that this part of the network leaves out.
+		case !ok && t.Name == InputMeanName && plan.MeanFrom != "" && !given[k]:
 		case !ok:
 			errs = append(errs, fmt.Errorf("unknown tensor %q (%s)", t.Name, k.role))
 		case given[k]:
@@ -398,6 +417,9 @@ func match(params []param, left map[string]bool, train bool, tensors []NamedTens
 			errs = append(errs, fmt.Errorf("tensor %q (%s) has shape %v with %d numbers, the network needs %v", t.Name, k.role, t.Dims, len(t.Data), q.dims()))
 		}
 		given[k] = true
+	}
+	if _, err := plan.findMean(tensors); err != nil {
+		errs = append(errs, err)
 	}
 	var missing []string
 	for _, q := range params {

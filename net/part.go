@@ -32,7 +32,7 @@ func (p *NetPlan) Until(names ...string) (*NetPlan, error) {
 			}
 		}
 	}
-	part := &NetPlan{Input: p.Input, Classes: p.Classes, kept: kept, left: map[string]bool{}}
+	part := &NetPlan{Input: p.Input, MeanFrom: p.MeanFrom, meanGiven: p.meanGiven, Classes: p.Classes, kept: kept, left: map[string]bool{}}
 	place := make([]int, len(p.Layers))
 	for i, l := range p.Layers {
 		if !needed[i] {

@@ -10,7 +10,13 @@ import (
 // NetPlan is a network whose shapes, parameters and memory are known; nothing
 // is allocated yet.
 type NetPlan struct {
-	Input   InputSpec
+	Input InputSpec
+	// MeanFrom says where the mean of Input is from (see Mean) where the YAML does not
+	// have it in numbers: it is to be given with SetMean or LoadMean, and the weights
+	// carry it. It is empty otherwise.
+	MeanFrom  string
+	meanGiven bool
+
 	Classes []string    // may be nil
 	Layers  []LayerPlan // in the order they run; the loss is last
 	Params  int         // trained numbers
@@ -61,8 +67,8 @@ func (g Graph) plan(n, h, w, classes int) (*NetPlan, error) {
 	}
 	p := &NetPlan{Input: InputSpec{
 		N: n, H: h, W: w, Top: pad[0], Bottom: pad[1], Left: pad[2], Right: pad[3],
-		Mean: g.Input.Mean, Scale: g.Input.Scale, BGR: g.Input.Channels == "bgr",
-	}}
+		Mean: g.Input.Mean.RGB, Scale: g.Input.Scale, BGR: g.Input.Channels == "bgr",
+	}, MeanFrom: g.Input.Mean.From}
 	if !sane(p.Input.Shape()) {
 		return nil, fmt.Errorf("a batch of %d images of %d x %d is too large", n, w, h)
 	}

@@ -18,6 +18,7 @@ type Snapshot struct {
 	momentum bool
 	all      []float32
 	tensors  []NamedTensor // one after the other in all
+	weights  int           // how many of them are no momentum
 
 	mu   sync.Mutex
 	lent int           // records
@@ -36,12 +37,19 @@ func (n *Network) NewSnapshot(momentum bool) (*Snapshot, error) {
 		sizes = append(sizes, q.spec.Shape.Len())
 		total += q.spec.Shape.Len()
 	}
+	weights := len(sizes)
+	if t, ok := n.plan.meanTensor(); ok {
+		sizes = append(sizes, len(t.Data))
+		total += len(t.Data)
+		weights++
+	}
 	for q := range n.trained() {
 		if momentum {
 			sizes = append(sizes, q.spec.Shape.Len())
 			total += q.spec.Shape.Len()
 		}
 	}
+	s.weights = weights
 	s.all = make([]float32, total)
 	rest := s.all
 	for _, size := range sizes {
@@ -75,7 +83,7 @@ func (s *Snapshot) Take(ctx context.Context) ([]NamedTensor, error) {
 
 // Weights makes a record of the weights that were taken, see TensorsRecord.
 func (s *Snapshot) Weights(meta map[string]string) arrow.Record {
-	return s.record(len(s.net.params), meta)
+	return s.record(s.weights, meta)
 }
 
 // Record makes a record of all that was taken.

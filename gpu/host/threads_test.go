@@ -27,7 +27,7 @@ func shrunken() net.Graph {
 	norm := net.LRNLayer{Size: 5, K: 2, Alpha: 1e-2, Beta: 0.75, Groups: 1}
 	pool := net.MaxPoolLayer{Size: 3, Stride: 2}
 	return net.Graph{
-		Input: net.InputOptions{Mean: net.Triple{120, 110, 100}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64}, Channels: "rgb"},
+		Input: net.InputOptions{Mean: net.Mean{RGB: net.Triple{120, 110, 100}}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64}, Channels: "rgb"},
 		Layers: []net.Node{
 			conv("conv1", 10, 7, 2, 0, 1),
 			{Name: "norm1", Layer: norm},

@@ -39,7 +39,7 @@ func TestRead(t *testing.T) {
 				t.Errorf("images of %d, mean file %q, %q, %q", m.Side, m.MeanFile, m.Graph.Input.Channels, m.Name)
 			}
 			if c.mean {
-				if m.Graph.Input.Mean, err = ReadMean("testdata/mean.binaryproto"); err != nil {
+				if m.Graph.Input.Mean.RGB, err = ReadMean("testdata/mean.binaryproto"); err != nil {
 					t.Fatal(err)
 				}
 			}

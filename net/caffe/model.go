@@ -66,7 +66,7 @@ func read(data []byte) (*Model, error) {
 	}
 	r := reader{
 		model: &Model{Name: top.text(1), Graph: net.Graph{
-			Input: net.InputOptions{Mean: imageNetMean, Scale: net.Triple{1, 1, 1}, Channels: "bgr"},
+			Input: net.InputOptions{Mean: net.Mean{RGB: imageNetMean}, Scale: net.Triple{1, 1, 1}, Channels: "bgr"},
 		}},
 		nodes: map[string]int{},
 		uses:  map[string]int{},
@@ -204,12 +204,12 @@ func (r *reader) data(l *layer) error {
 	switch len(means) {
 	case 0:
 		if r.model.MeanFile = m.text(4); r.model.MeanFile == "" && l.typ != "Input" {
-			r.model.Graph.Input.Mean = net.Triple{} // nothing is subtracted
+			r.model.Graph.Input.Mean.RGB = net.Triple{} // nothing is subtracted
 		}
 	case 1:
-		r.model.Graph.Input.Mean = net.Triple{means[0], means[0], means[0]}
+		r.model.Graph.Input.Mean.RGB = net.Triple{means[0], means[0], means[0]}
 	case 3:
-		r.model.Graph.Input.Mean = net.Triple{means[2], means[1], means[0]}
+		r.model.Graph.Input.Mean.RGB = net.Triple{means[2], means[1], means[0]}
 	default:
 		return fmt.Errorf("it has %d mean values", len(means))
 	}

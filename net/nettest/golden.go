@@ -40,7 +40,7 @@ func goldenNet() net.Graph {
 	norm := net.LRNLayer{Size: 5, K: 2, Alpha: 0.05, Beta: 0.75, Groups: 1}
 	return net.Graph{
 		Input: net.InputOptions{
-			Mean: net.Triple{120, 110, 100}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64},
+			Mean: net.Mean{RGB: net.Triple{120, 110, 100}}, Scale: net.Triple{1. / 64, 1. / 64, 1. / 64},
 			Pad: net.Padding{0, 2, 0, 2}, Channels: "rgb",
 		},
 		Layers: []net.Node{

@@ -40,7 +40,7 @@ func everyLayer(t testing.TB) *net.NetPlan {
 		return l
 	}
 	g := net.Graph{
-		Input: net.InputOptions{Mean: net.Triple{120, 110, 100}, Scale: net.Triple{1. / 64, 1. / 60, 1. / 56}, Pad: net.Padding{1, 2, 0, 3}, Channels: "bgr"},
+		Input: net.InputOptions{Mean: net.Mean{RGB: net.Triple{120, 110, 100}}, Scale: net.Triple{1. / 64, 1. / 60, 1. / 56}, Pad: net.Padding{1, 2, 0, 3}, Channels: "bgr"},
 		Layers: []net.Node{
 			{Name: "conv1", Layer: conv(8, 5, 2, 0, 1, net.ReLU)},
 			{Name: "norm1", Layer: net.LRNLayer{Size: 5, K: 2, Alpha: 0.05, Beta: 0.75, Groups: 1}},
