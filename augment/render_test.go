@@ -238,6 +238,62 @@ func TestWindowEqualsCropOfWhole(t *testing.T) {
 	}
 }
 
+// Render looks at nothing outside of Source: other pixels there change nothing.
+func TestSourceIsAllThatIsReadOf(t *testing.T) {
+	rng := rand.New(rand.NewPCG(10, 10))
+	src := noise(101, 83, 8)
+	smaller := 0
+	for trial := range 300 {
+		v := NewView(101, 83, 1+trial%8)
+		if trial%5 > 0 {
+			v = v.Scale(5+rng.IntN(250), 5+rng.IntN(250))
+			v.Filter = filters[rng.IntN(len(filters))]
+		}
+		if rng.IntN(2) == 0 {
+			v = v.Mirror()
+		}
+		b := v.Bounds()
+		w, h := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
+		v = v.Crop(rng.IntN(b.X-w+1), rng.IntN(b.Y-h+1), w, h)
+		in := v.Source()
+		if !in.In(image.Rect(0, 0, 101, 83)) || in.Empty() {
+			t.Fatalf("%+v: source %v", v, in)
+		}
+		if in.Dx()*in.Dy() < 101*83/2 {
+			smaller++
+		}
+		other := NewRGB(101, 83)
+		copy(other.Pix, src.Pix)
+		for i := range other.Pix {
+			if x, y := i/3%101, i/3/101; !(image.Pt(x, y).In(in)) {
+				other.Pix[i] ^= 0xA5
+			}
+		}
+		same(t, fmt.Sprintf("%+v", v), render(t, other, v), render(t, src, v))
+		planes := ycbcr(src, ratios[trial%len(ratios)], image.Point{})
+		want := render(t, planes, v)
+		needed := make([]bool, len(planes.Cb))
+		for y := range 83 {
+			for x := range 101 {
+				if image.Pt(x, y).In(in) {
+					needed[planes.COffset(x, y)] = true
+				} else {
+					planes.Y[planes.YOffset(x, y)] ^= 0xA5
+				}
+			}
+		}
+		for i, n := range needed {
+			if !n {
+				planes.Cb[i], planes.Cr[i] = planes.Cb[i]^0xA5, planes.Cr[i]^0xA5
+			}
+		}
+		same(t, fmt.Sprintf("%v %+v", planes.SubsampleRatio, v), render(t, planes, v), want)
+	}
+	if smaller < 100 {
+		t.Errorf("only %d of 300 views need less than half of the picture", smaller)
+	}
+}
+
 func TestUnscaledIsExact(t *testing.T) {
 	src := photo(67, 23, 3)
 	for _, r := range ratios {

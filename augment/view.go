@@ -46,6 +46,34 @@ func (v View) Bounds() image.Point { return v.Window.Size() }
 // Origin is the window's place on the canvas, both taken before the flip.
 func (v View) Origin() image.Point { return v.Window.Min.Sub(v.Canvas.Min) }
 
+// Source is the part of the stored picture, counted from its corner, that Render
+// may look at: at no pixel outside of it, nor at a chroma sample that only stands
+// for pixels outside.
+func (v View) Source() image.Rectangle {
+	x0, x1 := v.along(v.Window.Min.X, v.Window.Max.X, v.Size.X, v.Scaled.X)
+	y0, y1 := v.along(v.Window.Min.Y, v.Window.Max.Y, v.Size.Y, v.Scaled.Y)
+	w, h := v.Size.X, v.Size.Y
+	if v.Orient >= 5 {
+		w, h = h, w
+	}
+	gx, gy := orientedGrid(v.Orient, w, h, 1, 0), orientedGrid(v.Orient, w, h, 0, 1)
+	stored := func(x, y int) image.Point { return image.Pt(gx.at+x*gx.dx+y*gx.dy, gy.at+x*gy.dx+y*gy.dy) }
+	a, b := stored(x0, y0), stored(x1-1, y1-1)
+	return image.Rect(min(a.X, b.X), min(a.Y, b.Y), max(a.X, b.X)+1, max(a.Y, b.Y)+1)
+}
+
+// along is Source along an axis of the picture upright, for outputs lo..hi-1.
+func (v View) along(lo, hi, size, scaled int) (int, int) {
+	if v.Scaled == v.Size || scaled < 1 {
+		return lo, hi
+	}
+	// A sample of chroma stands for up to four pixels, so that the filter is at least as wide. What is added
+	// is for rounding, and for samples beside that have weight 0.
+	every := max(4, (size+scaled-1)/scaled)
+	reach := (int(v.Filter.support())+1)*every + 1
+	return max(0, lo*size/scaled-reach), min(size, (hi*size+scaled-1)/scaled+reach)
+}
+
 // Crop keeps w x h pixels at (x, y) of what Render would give now (after the
 // flip). It panics if they are not all inside.
 func (v View) Crop(x, y, w, h int) View {

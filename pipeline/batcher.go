@@ -22,7 +22,8 @@ type batcher struct {
 	pool   *pool
 
 	policy   Policy
-	quiet    bool // sends no quarantine rows
+	warnings warnings
+	quiet    bool // sends no quarantine rows, and no warnings
 	dropLast bool
 	samples  int // in an epoch
 
@@ -53,6 +54,7 @@ func (b *batcher) add(w *worker) error {
 func (b *batcher) take(w *worker) error {
 	switch {
 	case w.err == nil:
+		b.note(w)
 		return b.row(w)
 	case errors.Is(w.err, ErrSkip):
 		b.cursor.Skipped++
@@ -71,6 +73,17 @@ func (b *batcher) take(w *worker) error {
 			b.cursor.Failed, b.samples, b.cursor.Epoch, allowed, w.err)
 	}
 	return nil
+}
+
+// note tells of a sample that is used though a stage has warned of it.
+func (b *batcher) note(w *worker) {
+	if len(w.sample.notices) == 0 || b.quiet {
+		return
+	}
+	b.warnings.add(&w.sample)
+	for _, n := range w.sample.notices {
+		b.bad = append(b.bad, w.row(b.cursor.Pos-1, w.feed.prefix+n.stage, "used all the same: "+n.reason))
+	}
 }
 
 // allowed is how many of an epoch's samples may fail.
@@ -133,6 +146,7 @@ func (b *batcher) flushBad() error {
 }
 
 func (b *batcher) endEpoch() error {
+	b.warnings.endEpoch(b.cursor.Epoch)
 	switch good := b.samples - b.cursor.Skipped; {
 	case good == 0:
 		return fmt.Errorf("every sample of epoch %d was left out: %d failed, %d were skipped by a stage",
@@ -157,11 +171,13 @@ func (b *batcher) close() {
 }
 
 // badSample is the row of a sample that failed, the pos-th of its epoch's order.
-func (w *worker) badSample(pos int) BadSample {
+func (w *worker) badSample(pos int) BadSample { return w.row(pos, w.stage, reason(w.err)) }
+
+func (w *worker) row(pos int, stage, reason string) BadSample {
 	return BadSample{
 		Name:  strings.ToValidUTF8(w.sample.Name, "\uFFFD"),
 		Index: int64(w.sample.Index), Epoch: int32(w.sample.Epoch), Pos: int64(pos),
-		Stage: w.stage, Reason: strings.ToValidUTF8(reason(w.err), "\uFFFD"), SHA256: w.sha256,
+		Stage: stage, Reason: strings.ToValidUTF8(reason, "\uFFFD"), SHA256: w.sha256,
 	}
 }
 

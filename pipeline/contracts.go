@@ -24,7 +24,7 @@ var ErrEnough = errors.New("enough")
 
 // A Source is a dataset with random access. Read is called concurrently, and
 // must fill Name and Label and either Bytes (append to s.Bytes[:0] to reuse its
-// memory) or an image (SetImage).
+// memory) or an image (SetImage), which then needs no stage like decode.
 type Source interface {
 	Len() int
 	Read(ctx context.Context, i int, s *Sample) error

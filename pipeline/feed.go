@@ -18,7 +18,8 @@ type feed struct {
 	layout *layout
 	pool   *pool
 	out    chan<- message
-	quiet  bool // sends no quarantine rows
+	quiet  bool // sends no quarantine rows, and no warnings
+	warn   func(string)
 
 	labels []uint64 // of the source and the steps, hashed
 }
@@ -46,6 +47,7 @@ func (f *feed) run(ctx context.Context) error {
 		ctx: ctx, out: f.out, layout: f.layout, pool: f.pool,
 		policy: l.OnError, quiet: f.quiet, dropLast: l.DropLast, samples: samples,
 		cursor: l.Start, step: l.StartStep, stopAfter: l.StopAfter,
+		warnings: warnings{warn: f.warn, prefix: f.prefix},
 	}
 	defer b.close()
 
@@ -112,7 +114,7 @@ func (w *worker) work(ctx context.Context) {
 	key := w.sample.Key
 	w.err = w.steps(ctx)
 	w.sample.Key = key // the order's, whatever a stage did to it
-	if w.err == nil || errors.Is(w.err, ErrSkip) || ctx.Err() != nil {
+	if w.err == nil && len(w.sample.notices) == 0 || errors.Is(w.err, ErrSkip) || ctx.Err() != nil {
 		return
 	}
 	if len(w.sample.Bytes) > 0 && w.stage != w.feed.prefix+w.feed.line.SourceName {
@@ -130,18 +132,21 @@ func (w *worker) steps(ctx context.Context) (err error) {
 			err, stack = panicked(v), debug.Stack()
 		}
 		if err != nil {
+			if s.spoilt != nil && errors.Is(err, s.spoilt) {
+				stage = s.blamed // it decoded later than it was called
+			}
 			w.stage = w.feed.prefix + stage
 			err = &Error{Stage: w.stage, Name: s.Name, Key: s.Key, Err: err, Stack: stack}
 		}
 	}()
 
-	s.enter(w.feed.labels[0])
+	s.enter(stage, w.feed.labels[0])
 	if err := l.Source.Read(ctx, s.Index, s); err != nil {
 		return err
 	}
 	for i, step := range l.Steps {
 		stage = step.Label
-		s.enter(w.feed.labels[1+i])
+		s.enter(stage, w.feed.labels[1+i])
 		if err := step.Stage.Process(ctx, s); err != nil {
 			return err
 		}

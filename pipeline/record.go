@@ -157,7 +157,8 @@ func MetricsRecord(rows ...Metric) arrow.Record { return tableOf(rows) }
 // MetricsOf reads a record made by MetricsRecord.
 func MetricsOf(rec arrow.Record) ([]Metric, error) { return rowsOf[Metric](rec) }
 
-// BadSample is a row of a Quarantine batch.
+// BadSample is a row of a Quarantine batch: a sample that was left out or, where
+// Reason begins with "used all the same", one that a stage has warned of.
 type BadSample struct {
 	Name   string `json:"name"`
 	Index  int64  `json:"index"`

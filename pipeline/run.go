@@ -61,6 +61,7 @@ func (l *Line) Run(ctx context.Context) error {
 type run struct {
 	line    *Line
 	classes []string
+	warn    func(string) // Env.Warn
 
 	input  *place   // source, sample stages and batcher
 	stages []*place // one for each batch stage
@@ -201,6 +202,7 @@ func (r *run) prepare(ctx context.Context) error {
 			}
 		}
 	}
+	r.warn = env.Warn
 	env.Start, env.StartStep, env.StopAfter = l.Start, l.StartStep, l.StopAfter
 	if env.Resume {
 		start, step, err := r.resume(ctx, &env)
@@ -336,7 +338,7 @@ func accepts(v any, k Kind, byDefault bool) bool {
 
 func (r *run) inputLoop() error {
 	l := r.line
-	f := &feed{line: l, layout: newLayout(l.Frame, l.BatchSize, r.classes), pool: r.pool, out: r.input.out}
+	f := &feed{line: l, layout: newLayout(l.Frame, l.BatchSize, r.classes), pool: r.pool, out: r.input.out, warn: r.warn}
 	return f.run(r.input.ctx)
 }
 

@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"errors"
+	"fmt"
 	"image"
 	"math/rand/v2"
 
@@ -33,8 +34,15 @@ type sampleState struct {
 	seeded      bool // chacha stands for this sample and this stage
 	drew        bool // some stage has asked for Rand
 
+	stage   string   // that has the sample, as errors name it
+	notices []notice // what stages had to say of it
+	pending Picture  // instead of img, until its pixels are needed
+	decoder string   // the stage that set pending
+	spoilt  error    // why pending gave no picture
+	blamed  string   // the stage of spoilt
+
 	img      image.Image
-	view     augment.View   // pending, of img
+	view     augment.View   // pending, of img or of pending
 	views    []augment.View // instead of view, if the sample is several pictures
 	mixed    bool           // views, and then another geometry
 	done     geometry       // rendered into img already
@@ -76,7 +84,7 @@ func NewSample(seed uint64, stage string, key Key) *Sample {
 	s := &Sample{}
 	s.seed = seed
 	s.reset(key)
-	s.enter(labelHash(stage))
+	s.enter(stage, labelHash(stage))
 	return s
 }
 
@@ -86,10 +94,12 @@ func (s *Sample) reset(key Key) {
 	s.img, s.view, s.done = nil, augment.View{}, geometry{}
 	s.views, s.mixed = s.views[:0], false
 	s.drew = false
+	s.stage, s.notices = "", s.notices[:0]
+	s.pending, s.decoder, s.spoilt, s.blamed = nil, "", nil, ""
 }
 
-// enter hands the sample to the stage with that label.
-func (s *Sample) enter(label uint64) { s.label, s.seeded = label, false }
+// enter hands the sample to the stage with that label, and the label's hash.
+func (s *Sample) enter(stage string, label uint64) { s.stage, s.label, s.seeded = stage, label, false }
 
 // Rand is the stage's own random numbers for this sample: a pure function of
 // (seed, epoch, index, stage label). Within one stage, further calls go on with
@@ -113,10 +123,76 @@ func (s *Sample) SetImage(img image.Image) {
 	size := img.Bounds().Size()
 	s.img, s.view, s.done = img, augment.NewView(size.X, size.Y, 1), geometry{}
 	s.views, s.mixed = s.views[:0], false
+	s.pending, s.spoilt = nil, nil
 }
 
-// Image is the decoded picture that the View is of, nil before decode.
-func (s *Sample) Image() image.Image { return s.img }
+// A Picture is one whose pixels are computed when they are needed, and only where.
+type Picture interface {
+	// Bounds begins at (0, 0).
+	Bounds() image.Rectangle
+	// Decode gives the picture, of those bounds. region is what of it will be looked
+	// at; elsewhere its pixels may be anything. It is called once at most, with the
+	// sample that SetPicture had. Its error is that of the stage that called SetPicture.
+	Decode(s *Sample, region image.Rectangle) (image.Image, error)
+}
+
+// SetPicture is SetImage for a picture that is decoded later: when the last stage
+// has said which window of it is kept, or a stage asks for its pixels. What Decode
+// reads, such as Bytes, must not change until then.
+func (s *Sample) SetPicture(p Picture) {
+	size := p.Bounds().Size()
+	s.img, s.view, s.done = nil, augment.NewView(size.X, size.Y, 1), geometry{}
+	s.views, s.mixed = s.views[:0], false
+	s.pending, s.decoder, s.spoilt = p, s.stage, nil
+}
+
+// HasImage reports whether there is a picture, decoded or yet to be.
+func (s *Sample) HasImage() bool { return s.img != nil || s.pending != nil || s.spoilt != nil }
+
+// Image is the decoded picture that the View is of, nil before decode. It decodes
+// what SetPicture was given, all of it; if that fails it is nil, and Pixels has the
+// error. A stage that only edits the View asks HasImage.
+func (s *Sample) Image() image.Image {
+	if s.pending != nil {
+		s.decode(s.pending.Bounds())
+	}
+	return s.img
+}
+
+// decode makes what is pending the image.
+func (s *Sample) decode(region image.Rectangle) error {
+	p, stage := s.pending, s.stage
+	if p == nil {
+		return s.spoilt
+	}
+	s.pending, s.stage = nil, s.decoder
+	img, err := p.Decode(s, region)
+	if err == nil && (img == nil || img.Bounds().Size() != p.Bounds().Size()) {
+		err = fmt.Errorf("a picture of %v has decoded to another size", p.Bounds().Size())
+	}
+	if err != nil {
+		s.spoilt, s.blamed = err, s.decoder
+		img = nil
+	}
+	s.img, s.stage = img, stage
+	return s.spoilt
+}
+
+// Warn says that there is something wrong with the sample, which is used all the
+// same. The user is told which sample and why, and a quarantine sink has a row of it.
+func (s *Sample) Warn(reason string) { s.notices = append(s.notices, notice{s.stage, reason}) }
+
+// Warnings are the reasons that stages gave to Warn so far.
+func (s *Sample) Warnings() []string {
+	var all []string
+	for _, n := range s.notices {
+		all = append(all, n.reason)
+	}
+	return all
+}
+
+// notice is what a stage had to say of a sample.
+type notice struct{ stage, reason string }
 
 // View is the pending geometry; the zero View before there is an image.
 func (s *Sample) View() augment.View { return s.view }
@@ -125,7 +201,7 @@ func (s *Sample) View() augment.View { return s.view }
 // nothing, and Pixels returns ErrNoImage. After SetViews it is a mistake, of which
 // the error is that of the sample.
 func (s *Sample) SetView(v augment.View) {
-	if s.img != nil {
+	if s.HasImage() {
 		s.view, s.mixed = v, len(s.views) > 0
 	}
 }
@@ -136,7 +212,7 @@ func (s *Sample) SetView(v augment.View) {
 // Pixels is ErrViews from here on. A stage that does it has Frame, and says how
 // many there are in Frame.Views. Before there is an image it does nothing.
 func (s *Sample) SetViews(views ...augment.View) {
-	if s.img != nil {
+	if s.HasImage() {
 		s.mixed = len(s.views) > 0
 		s.views = append(s.views[:0], views...)
 	}
@@ -148,10 +224,13 @@ func (s *Sample) SetViews(views ...augment.View) {
 // sample leaves the stage.
 func (s *Sample) Pixels() (*augment.RGB, error) {
 	switch {
-	case s.img == nil:
+	case !s.HasImage():
 		return nil, ErrNoImage
 	case len(s.views) > 0:
 		return nil, ErrViews
+	}
+	if err := s.decode(s.view.Source()); err != nil {
+		return nil, err
 	}
 	pixels, _ := s.img.(*augment.RGB)
 	mine := pixels == &s.rendered[0] || pixels == &s.rendered[1]
@@ -191,6 +270,13 @@ func (s *Sample) render() ([]rendering, error) {
 	}
 	if s.mixed {
 		return nil, ErrViews
+	}
+	region := s.views[0].Source()
+	for _, v := range s.views[1:] {
+		region = region.Union(v.Source())
+	}
+	if err := s.decode(region); err != nil {
+		return nil, err
 	}
 	for len(s.several) < len(s.views) {
 		s.several = append(s.several, augment.RGB{})

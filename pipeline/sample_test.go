@@ -51,9 +51,9 @@ func TestRandGoesOnWithinAStage(t *testing.T) {
 	if a == b {
 		t.Error("two calls of Rand begin again")
 	}
-	s.enter(labelHash("flip"))
+	s.enter("flip", labelHash("flip"))
 	s.Rand()
-	s.enter(labelHash("crop"))
+	s.enter("crop", labelHash("crop"))
 	if again := s.Rand().Uint64(); again != a {
 		t.Error("what a stage draws depends on the stages before it")
 	}

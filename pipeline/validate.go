@@ -46,7 +46,7 @@ func (r *run) validation(p *place) func(ctx context.Context, stage BatchStage) e
 			return err
 		}
 		in := make(chan message)
-		f := &feed{line: line, prefix: validatePrefix, layout: layout, pool: pool, out: in, quiet: told}
+		f := &feed{line: line, prefix: validatePrefix, layout: layout, pool: pool, out: in, quiet: told, warn: r.warn}
 		told = true
 		var reading sync.WaitGroup
 		reading.Go(func() { _ = send(ctx, in, message{err: f.run(ctx)}) })

@@ -26,7 +26,8 @@ import (
 
 func init() {
 	pipeline.RegisterSink("quarantine",
-		"Writes the samples that were left out (run.on_error: quarantine) as Parquet: name, index, epoch, stage, reason, SHA-256 of the bytes. "+
+		"Writes the samples that were left out (run.on_error: quarantine), and those that a stage has warned of but which are used all the same (decode's damaged: keep), "+
+			"as Parquet: name, index, epoch, stage, reason, SHA-256 of the bytes. "+
 			"While the run goes they are lines of JSON beside it, so that a killed run keeps them. No bad sample, no file.",
 		QuarantineOptions{File: "quarantine.parquet"},
 		func(o QuarantineOptions) (pipeline.Sink, error) { return NewQuarantine(o) })

@@ -44,7 +44,7 @@ func (c *CenterCrop) Process(_ context.Context, s *pipeline.Sample) error {
 
 // cropRoom is the size of the picture that a crop is taken from.
 func cropRoom(s *pipeline.Sample, size int) (w, h int, err error) {
-	if s.Image() == nil {
+	if !s.HasImage() {
 		return 0, 0, pipeline.ErrNoImage
 	}
 	b := s.View().Bounds()

@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,24 +20,38 @@ func init() {
 		"Decode the bytes of an image to pixels. The content decides the format, never the name: JPEG, PNG, GIF (the first frame), BMP, TIFF or WebP. "+
 			"Gray, CMYK and YCCK become RGB, 16 bits become 8, and what is transparent shows a white background. "+
 			"A file that is cut short, damaged or larger than the limits is an error of that sample.",
-		DecodeOptions{Orientation: true, MaxPixels: 50_000_000, MaxBytes: 128 << 20},
+		DecodeOptions{Orientation: true, Damaged: damagedError, MaxPixels: 50_000_000, MaxBytes: 128 << 20},
 		func(o DecodeOptions) (pipeline.SampleStage, error) { return NewDecode(o) })
 }
 
 // DecodeOptions are the options of the decode stage.
 type DecodeOptions struct {
-	Orientation bool  `yaml:"orientation" doc:"turn the picture upright as its EXIF orientation says"`
-	MaxPixels   int64 `yaml:"max_pixels" doc:"the most pixels an image may have, checked before memory is allocated; a decoder needs up to 15 bytes a pixel (a progressive JPEG) for each worker"`
-	MaxBytes    int64 `yaml:"max_bytes" doc:"the most bytes an encoded image may have"`
+	Orientation bool   `yaml:"orientation" doc:"turn the picture upright as its EXIF orientation says"`
+	Damaged     string `yaml:"damaged" doc:"a JPEG whose data are damaged or cut short: error, or keep what can be decoded (the rest is gray) with a warning and a row for the quarantine sink. Damage to its headers, and to files of other formats, is always an error"`
+	MaxPixels   int64  `yaml:"max_pixels" doc:"the most pixels an image may have, checked before memory is allocated; a decoder needs up to 15 bytes a pixel (a progressive JPEG) for each worker"`
+	MaxBytes    int64  `yaml:"max_bytes" doc:"the most bytes an encoded image may have"`
 }
+
+// What Damaged may be.
+const (
+	damagedError = "error"
+	damagedKeep  = "keep"
+)
 
 // Decode is the sample stage of that name. It sets the sample's image and folds the
 // EXIF orientation into its View; no pixel is moved or converted before it is rendered.
+//
+// Of a JPEG it reads the headers. The rest is decoded when the pixels are needed: only then it is known
+// which window of it is kept, and what lies outside of it need not be transformed.
 type Decode struct{ opt DecodeOptions }
 
-// NewDecode makes the stage; the limits must be at least 1.
+// NewDecode makes the stage; the limits must be at least 1. No Damaged is error.
 func NewDecode(o DecodeOptions) (*Decode, error) {
+	o.Damaged = cmp.Or(o.Damaged, damagedError)
 	var errs []error
+	if o.Damaged != damagedError && o.Damaged != damagedKeep {
+		errs = append(errs, config.Fieldf("damaged", "must be error or keep, is %q", o.Damaged))
+	}
 	if o.MaxPixels < 1 {
 		errs = append(errs, config.Fieldf("max_pixels", "must be at least 1, is %d", o.MaxPixels))
 	}
@@ -52,32 +67,114 @@ func NewDecode(o DecodeOptions) (*Decode, error) {
 // Frame implements pipeline.Framer: sizes differ from here on.
 func (d *Decode) Frame(pipeline.Frame) (pipeline.Frame, error) { return pipeline.Frame{}, nil }
 
-// Process decodes s.Bytes.
+// Process decodes s.Bytes, or gets ready to.
 func (d *Decode) Process(ctx context.Context, s *pipeline.Sample) error {
-	img, orient, err := d.decode(ctx, s.Bytes, pipeline.Scratch[jpeg.Decoder](s, d))
+	f, err := d.format(s.Bytes)
 	if err != nil {
 		return err
 	}
-	s.SetImage(img)
-	if orient != 1 {
-		b := img.Bounds()
-		s.SetView(augment.NewView(b.Dx(), b.Dy(), orient))
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := d.begin(ctx, f, s); err != nil {
+		return err
+	}
+	if !d.opt.Orientation {
+		return nil
+	}
+	if orient := f.orientation(s.Bytes); orient != 1 {
+		size := s.View().Size
+		s.SetView(augment.NewView(size.X, size.Y, orient))
 	}
 	return nil
 }
 
-// decode uses the memory of fast for JPEGs, and so may the image that it gives.
-func (d *Decode) decode(ctx context.Context, data []byte, fast *jpeg.Decoder) (img image.Image, orient int, err error) {
+// format is that of the bytes, if they are not too many.
+func (d *Decode) format(data []byte) (format, error) {
 	if len(data) == 0 {
-		return nil, 0, errors.New("there are no bytes to decode")
+		return format{}, errors.New("there are no bytes to decode")
 	}
 	if int64(len(data)) > d.opt.MaxBytes {
-		return nil, 0, fmt.Errorf("%d bytes are more than max_bytes: %d", len(data), d.opt.MaxBytes)
+		return format{}, fmt.Errorf("%d bytes are more than max_bytes: %d", len(data), d.opt.MaxBytes)
 	}
 	f, ok := formatOf(data)
 	if !ok {
-		return nil, 0, fmt.Errorf("this is no JPEG, PNG, GIF, BMP, TIFF or WebP picture (it begins with % x)", data[:min(len(data), 8)])
+		return format{}, fmt.Errorf("this is no JPEG, PNG, GIF, BMP, TIFF or WebP picture (it begins with % x)", data[:min(len(data), 8)])
 	}
+	return f, nil
+}
+
+// begin gives s its image, or what decodes it when it is needed.
+func (d *Decode) begin(ctx context.Context, f format, s *pipeline.Sample) error {
+	if !f.fast {
+		img, err := d.decode(ctx, f, s.Bytes)
+		if err == nil {
+			s.SetImage(img)
+		}
+		return err
+	}
+	p := pipeline.Scratch[picture](s, d)
+	unsupported := p.open(d, f, s.Bytes)
+	if unsupported == nil {
+		s.SetPicture(p)
+		return nil
+	}
+	if !errors.Is(unsupported, jpeg.ErrUnsupported) {
+		return unsupported
+	}
+	// image/jpeg may know that kind; if not, it was named best here.
+	img, err := d.decode(ctx, f, s.Bytes)
+	if err != nil {
+		return unsupported
+	}
+	s.SetImage(img)
+	return nil
+}
+
+// picture is a JPEG whose headers are in order, and the memory to decode it.
+type picture struct {
+	decoder jpeg.Decoder
+	data    []byte
+	options jpeg.Options
+	size    image.Point
+}
+
+// open reads the headers of data.
+func (p *picture) open(d *Decode, f format, data []byte) error {
+	if err := checkScans(f, data); err != nil {
+		return err
+	}
+	c, err := jpeg.DecodeConfig(data)
+	if err != nil {
+		return err
+	}
+	if err := d.checkSize(f, c.Width, c.Height); err != nil {
+		return err
+	}
+	p.data, p.size = data, image.Pt(c.Width, c.Height)
+	p.options = jpeg.Options{MaxPixels: d.opt.MaxPixels, Keep: d.opt.Damaged == damagedKeep}
+	return nil
+}
+
+// Bounds implements pipeline.Picture.
+func (p *picture) Bounds() image.Rectangle { return image.Rectangle{Max: p.size} }
+
+// Decode implements pipeline.Picture.
+func (p *picture) Decode(s *pipeline.Sample, region image.Rectangle) (image.Image, error) {
+	p.options.Region = region
+	img, err := p.decoder.Decode(p.data, p.options)
+	p.data = nil
+	if err != nil {
+		return nil, err
+	}
+	if img.Damage != nil {
+		s.Warn(fmt.Sprintf("%v; %d MCUs are missing", img.Damage, img.Lost))
+	}
+	return img.Image(), nil
+}
+
+// decode decodes by the format's own decoder.
+func (d *Decode) decode(ctx context.Context, f format, data []byte) (img image.Image, err error) {
 	// The decoders are others' code and have had panics on hostile files; one bad file
 	// must not end the process.
 	defer func() {
@@ -85,45 +182,6 @@ func (d *Decode) decode(ctx context.Context, data []byte, fast *jpeg.Decoder) (i
 			img, err = nil, fmt.Errorf("damaged %s: the decoder panicked: %v", f.name, p)
 		}
 	}()
-	if err := ctx.Err(); err != nil {
-		return nil, 0, err
-	}
-	orient = 1
-	if d.opt.Orientation {
-		orient = f.orientation(data)
-	}
-	if f.fast {
-		img, err := d.decodeFast(f, data, fast)
-		if !errors.Is(err, jpeg.ErrUnsupported) {
-			return img, orient, err
-		}
-		// image/jpeg may know that kind; if not, it was named best here.
-		if img, err := d.decodeWith(ctx, f, data); err == nil {
-			return img, orient, nil
-		}
-		return nil, 0, err
-	}
-	img, err = d.decodeWith(ctx, f, data)
-	return img, orient, err
-}
-
-// decodeFast decodes a JPEG in the memory of fast.
-func (d *Decode) decodeFast(f format, data []byte, fast *jpeg.Decoder) (image.Image, error) {
-	if err := checkScans(f, data); err != nil {
-		return nil, err
-	}
-	picture, err := fast.Decode(data, jpeg.Options{MaxPixels: d.opt.MaxPixels})
-	if errors.Is(err, jpeg.ErrTooLarge) {
-		return nil, fmt.Errorf("%w (max_pixels)", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return picture.Image(), nil
-}
-
-// decodeWith decodes by the format's own decoder.
-func (d *Decode) decodeWith(ctx context.Context, f format, data []byte) (image.Image, error) {
 	size, err := f.config(reader{bytes.NewReader(data), ctx})
 	if err != nil {
 		return nil, f.explain(err)
@@ -131,7 +189,7 @@ func (d *Decode) decodeWith(ctx context.Context, f format, data []byte) (image.I
 	if err := d.check(f, data, size.Width, size.Height); err != nil {
 		return nil, err
 	}
-	img, err := f.decode(reader{bytes.NewReader(data), ctx})
+	img, err = f.decode(reader{bytes.NewReader(data), ctx})
 	if err != nil {
 		return nil, f.explain(err)
 	}
@@ -146,16 +204,23 @@ func (d *Decode) decodeWith(ctx context.Context, f format, data []byte) (image.I
 
 // check holds what a header claims against the limits, before a decoder allocates for it.
 func (d *Decode) check(f format, data []byte, w, h int) error {
+	if err := d.checkSize(f, w, h); err != nil {
+		return err
+	}
+	if f.pixelsPerByte > 0 && int64(w)*int64(h)/f.pixelsPerByte > int64(len(data)) {
+		return fmt.Errorf("the %s claims %d x %d pixels, which cannot be in %d bytes: it is cut short or damaged", f.name, w, h, len(data))
+	}
+	return checkScans(f, data)
+}
+
+func (d *Decode) checkSize(f format, w, h int) error {
 	if w <= 0 || h <= 0 {
 		return fmt.Errorf("the %s has %d x %d pixels", f.name, w, h)
 	}
 	if int64(w) > d.opt.MaxPixels/int64(h) {
 		return fmt.Errorf("the %s has %d x %d pixels, more than max_pixels: %d", f.name, w, h, d.opt.MaxPixels)
 	}
-	if f.pixelsPerByte > 0 && int64(w)*int64(h)/f.pixelsPerByte > int64(len(data)) {
-		return fmt.Errorf("the %s claims %d x %d pixels, which cannot be in %d bytes: it is cut short or damaged", f.name, w, h, len(data))
-	}
-	return checkScans(f, data)
+	return nil
 }
 
 func checkScans(f format, data []byte) error {

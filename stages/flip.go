@@ -35,7 +35,7 @@ func (f *Flip) Random() bool { return true }
 
 // Process edits the View of s.
 func (f *Flip) Process(_ context.Context, s *pipeline.Sample) error {
-	if s.Image() == nil {
+	if !s.HasImage() {
 		return pipeline.ErrNoImage
 	}
 	if s.Rand().Float64() < f.probability {

@@ -86,7 +86,7 @@ func (r *Resize) Frame(in pipeline.Frame) (pipeline.Frame, error) {
 
 // Process edits the View of s.
 func (r *Resize) Process(_ context.Context, s *pipeline.Sample) error {
-	if s.Image() == nil {
+	if !s.HasImage() {
 		return pipeline.ErrNoImage
 	}
 	b := s.View().Bounds()

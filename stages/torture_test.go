@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bufio"
+	"bytes"
 	"os"
 	"path/filepath"
 	"runtime/metrics"
@@ -72,7 +73,8 @@ func TestTorture(t *testing.T) {
 	}
 	defer manifest.Close()
 	d := newDecode(t)
-	var files, good, refused int
+	keep := must[*Decode](t)(NewDecode(DecodeOptions{Orientation: true, Damaged: "keep", MaxPixels: 50e6, MaxBytes: 128 << 20}))
+	var files, good, refused, kept int
 	lines := bufio.NewScanner(manifest)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
@@ -111,6 +113,9 @@ func TestTorture(t *testing.T) {
 			refused++
 			t.Errorf("%s (%s): %v", name, fields[1], err)
 		}
+		if damagedKept(t, name, keep, data, s, err) {
+			kept++
+		}
 	}
 	if err := lines.Err(); err != nil {
 		t.Fatal(err)
@@ -118,7 +123,37 @@ func TestTorture(t *testing.T) {
 	if files < 500 {
 		t.Errorf("only %d files in the manifest", files)
 	}
-	t.Logf("%d files, %d decode, %d that others decode are refused", files, good, refused)
+	if kept < 50 {
+		t.Errorf("of the damaged files only %d are kept", kept)
+	}
+	t.Logf("%d files, %d decode, %d that others decode are refused, %d more are kept", files, good, refused, kept)
+}
+
+// damagedKept decodes what gave the pixels of strict or its error, and keeps damaged files. What was whole has the
+// same pixels, and what is damaged is never kept without a warning. It reports whether it kept one.
+func damagedKept(t *testing.T, name string, keep *Decode, data []byte, strict *pipeline.Sample, failed error) bool {
+	s := pipeline.NewSample(1, "decode", pipeline.Key{})
+	s.Bytes = data
+	var err error
+	spent := measure(func() {
+		if err = keep.Process(t.Context(), s); err == nil {
+			_, err = s.Pixels()
+		}
+	})
+	if spent.seconds > 2 || spent.bytes > 200<<20 {
+		t.Errorf("%s: keeping it took %.2f s and allocated %d MB", name, spent.seconds, spent.bytes>>20)
+	}
+	switch warned := len(s.Warnings()) > 0; {
+	case err != nil && failed == nil:
+		t.Errorf("%s decodes, but not when damage is kept: %v", name, err)
+	case err != nil:
+		return false
+	case warned != (failed != nil):
+		t.Errorf("%s: kept with warnings %q, else %v", name, s.Warnings(), failed)
+	case failed == nil && !bytes.Equal(pixels(t, s).Pix, pixels(t, strict).Pix):
+		t.Errorf("%s has other pixels when damage is kept", name)
+	}
+	return failed != nil
 }
 
 // The orientation files all show the upright one.

@@ -70,7 +70,7 @@ func outcome(ctx context.Context, stage pipeline.SampleStage, s *pipeline.Sample
 	h.Write(s.Bytes)
 	view := s.View()
 	size := "no picture"
-	if s.Image() != nil {
+	if s.HasImage() {
 		rgb, err := s.Pixels()
 		if err != nil {
 			return fmt.Sprintf("its picture cannot be rendered: %q", err)

@@ -365,6 +365,7 @@ func DecodeConfig(data []byte) (Config, error) {
 		return Config{}, formatError("it has no frame header")
 	}
 	c := Config{Width: h.frame.width, Height: h.frame.height, Model: h.model(), Progressive: h.frame.progressive}
+	c.Sampling = make([]image.Point, 0, len(h.frame.comps))
 	for i := range h.frame.comps {
 		c.Sampling = append(c.Sampling, image.Pt(h.frame.comps[i].h, h.frame.comps[i].v))
 	}
