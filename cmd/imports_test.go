@@ -33,7 +33,7 @@ var mayImport = map[string][]string{
 	"gpu/host":        {"net", "gpu/host/simd"},
 	"gpu/...":         {"net"},
 	"sinks":           {"pipeline", "pipeline/config", "net"},
-	"cmd":             {"pipeline", "pipeline/config", "net", "gpu", "stages", "sinks"},
+	"cmd":             {"pipeline", "pipeline/config", "net", "net/caffe", "net/onnx", "net/torch", "gpu", "stages", "sinks"},
 	"cmd/pipeline":    {"cmd", "stages", "sinks", "gpu"},
 }
 

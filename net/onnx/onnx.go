@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math"
 	"slices"
 
 	"sluice/net"
@@ -24,7 +25,8 @@ const (
 // Write writes the network of plan with its weights. The model takes Images,
 // float32 of N x 3 x H x W, red, green and blue in levels 0..255 as they are in a
 // picture: the network's own mean, scale, channel order and padding are its first
-// operators. It gives Logits and Probabilities, float32 of N x classes. Dropout,
+// operators. Of a mean image the centre is subtracted, as if the images were
+// cropped from the centre. It gives Logits and Probabilities, float32 of N x classes. Dropout,
 // which does nothing to a trained network, is left out. version is the program's;
 // meta goes into the model's metadata.
 func Write(w io.Writer, plan *net.NetPlan, tensors []net.NamedTensor, version string, meta map[string]string) error {
@@ -32,7 +34,9 @@ func Write(w io.Writer, plan *net.NetPlan, tensors []net.NamedTensor, version st
 		return err
 	}
 	x := &writer{plan: plan, tensors: tensors, values: map[string]*result{}}
-	x.input()
+	if err := x.input(); err != nil {
+		return err
+	}
 	for i := range plan.Layers {
 		if err := x.layer(&plan.Layers[i]); err != nil {
 			return fmt.Errorf("layer %q: %w", plan.Layers[i].Name, err)
@@ -101,9 +105,13 @@ func (x *writer) ints(name string, values ...int64) string {
 }
 
 // input makes of images what the first layers read.
-func (x *writer) input() {
+func (x *writer) input() error {
 	s := x.plan.Input
-	x.node("Sub", "input.centred", []string{Images, x.floats("input.mean", s.Mean[:], 1, 3, 1, 1)})
+	mean, err := x.mean()
+	if err != nil {
+		return err
+	}
+	x.node("Sub", "input.centred", []string{Images, mean})
 	x.node("Mul", "input.scaled", []string{"input.centred", x.floats("input.scale", s.Scale[:], 1, 3, 1, 1)})
 	last := "input.scaled"
 	if s.BGR {
@@ -116,6 +124,33 @@ func (x *writer) input() {
 		last = "input.padded"
 	}
 	x.values[net.InputName] = &result{maps: last, shape: s.Shape()}
+	return nil
+}
+
+// mean is what is subtracted: a number a channel, or the part of a mean image under
+// a crop from its centre.
+func (x *writer) mean() (string, error) {
+	s := x.plan.Input
+	m := s.MeanImage
+	switch {
+	case m == nil:
+		return x.floats("input.mean", s.Mean[:], 1, 3, 1, 1), nil
+	case m.H == 1 && m.W == 1:
+		return x.floats("input.mean", m.Pixels, 1, 3, 1, 1), nil
+	case m.H < s.H || m.W < s.W:
+		return "", fmt.Errorf("the mean image is of %d x %d, smaller than the images of %d x %d", m.W, m.H, s.W, s.H)
+	}
+	// Rounded as center_crop does.
+	top, left := int(math.RoundToEven(float64(m.H-s.H)/2)), int(math.RoundToEven(float64(m.W-s.W)/2))
+	var planes []float32
+	for c := range 3 {
+		for h := range s.H {
+			for w := range s.W {
+				planes = append(planes, m.Pixels[3*((top+h)*m.W+left+w)+c])
+			}
+		}
+	}
+	return x.floats("input.mean", planes, 1, 3, s.H, s.W), nil
 }
 
 // maps is a layer's result as N x C x H x W.

@@ -30,9 +30,12 @@ const AlexNetSide = 224
 
 // AlexNet makes of the state dict of torchvision's AlexNet the network, with
 // torchvision's preprocessing and as wide as the tensors are, and the tensors
-// under our names. Every tensor that is missing, unknown or of another shape is in
-// the error, by torchvision's name.
+// under our names. The error names tensors that are missing, unknown or of another
+// shape, as torchvision does.
 func AlexNet(state []net.NamedTensor) (net.Graph, []net.NamedTensor, error) {
+	if len(state) == 0 {
+		return net.Graph{}, nil, errors.New("there are no tensors")
+	}
 	given := map[string]net.NamedTensor{}
 	for _, t := range state {
 		given[t.Name] = t
@@ -69,10 +72,16 @@ func AlexNet(state []net.NamedTensor) (net.Graph, []net.NamedTensor, error) {
 			tensors = append(tensors, t)
 		}
 	}
+	if len(given) == len(state) {
+		return g, nil, fmt.Errorf("none of the tensors is of torchvision's AlexNet; the first is %q", state[0].Name)
+	}
 	for _, t := range state {
 		if _, left := given[t.Name]; left {
 			errs = append(errs, fmt.Errorf("tensor %q is none of torchvision's AlexNet", t.Name))
 		}
+	}
+	if few := 8; len(errs) > few {
+		errs = append(errs[:few], fmt.Errorf("and %d mistakes more", len(errs)-few))
 	}
 	return g, tensors, errors.Join(errs...)
 }
@@ -120,6 +129,9 @@ func AlexNetState(plan *net.NetPlan, tensors []net.NamedTensor) ([]net.NamedTens
 		return nil, fmt.Errorf("torchvision's AlexNet takes RGB images of %d x %d without padding, and this network takes others", AlexNetSide, AlexNetSide)
 	}
 	ours := withoutDropout(plan.Layers)
+	if in.MeanImage != nil {
+		return nil, errors.New("the network subtracts a mean image, and torchvision's preprocessing a number a channel")
+	}
 	// Layers with weights correspond by their order.
 	var named []string
 	widths := map[string]int{}

@@ -153,6 +153,12 @@ func TestAlexNetMistakes(t *testing.T) {
 		return err
 	}
 	for want, f := range map[string]func(s []net.NamedTensor) []net.NamedTensor{
+		"there are no tensors": func(s []net.NamedTensor) []net.NamedTensor { return nil },
+		`none of the tensors is of torchvision's AlexNet; the first is "conv1.weight"`: func(s []net.NamedTensor) []net.NamedTensor {
+			s[0].Name = "conv1.weight"
+			return s[:1]
+		},
+		"and 7 mistakes more":                   func(s []net.NamedTensor) []net.NamedTensor { return s[:1] },
 		`tensor "features.0.weight" is missing`: func(s []net.NamedTensor) []net.NamedTensor { return s[1:] },
 		`tensor "features.7.weight" is none of torchvision's AlexNet`: func(s []net.NamedTensor) []net.NamedTensor {
 			s[0].Name = "features.7.weight"
