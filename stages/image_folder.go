@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"sluice/pipeline"
 	"sluice/pipeline/config"
@@ -24,15 +25,16 @@ func init() {
 		"The files of a folder. Each sub-folder is a class, named and sorted by its name, with all files in it and below it; "+
 			"a folder without sub-folders gives images without labels. Or the files of a list of path,label. "+
 			"The content decides what is an image: every file counts, whatever its extension, but those whose name begins with a dot.",
-		ImageFolderOptions{MaxBytes: 128 << 20},
+		ImageFolderOptions{MaxBytes: 128 << 20, Timeout: time.Minute},
 		func(o ImageFolderOptions) (pipeline.Source, error) { return NewImageFolder(o) })
 }
 
 // ImageFolderOptions are the options of the image_folder source.
 type ImageFolderOptions struct {
-	Dir      string `yaml:"dir" doc:"the folder; with list, what its paths are relative to (default: the list's own folder)"`
-	List     string `yaml:"list" doc:"a CSV file of path,label instead of sub-folders, with or without that line as a header; a label is the name of a class, or its number where all are numbers"`
-	MaxBytes int64  `yaml:"max_bytes" doc:"the most bytes a file may have; a larger one is an error of that sample"`
+	Dir      string        `yaml:"dir" doc:"the folder; with list, what its paths are relative to (default: the list's own folder)"`
+	List     string        `yaml:"list" doc:"a CSV file of path,label instead of sub-folders, with or without that line as a header; a label is the name of a class, or its number where all are numbers"`
+	MaxBytes int64         `yaml:"max_bytes" doc:"the most bytes a file may have; a larger one is an error of that sample"`
+	Timeout  time.Duration `yaml:"timeout" doc:"the longest that reading a file may take, as on a network drive that hangs; a file that takes longer is an error of that sample; 0s: no limit"`
 }
 
 // ImageFolder is the source of that name. Samples are in the order of classes, and in each
@@ -46,7 +48,14 @@ type ImageFolder struct {
 	classes []string // nil without labels
 	numbers bool     // classes are the numbers of a list
 	renamed []int32  // own label to that of the training source; nil: the same
+
+	reads chan struct{} // holds one for each read under way that may be left behind
+	read  func(path string, buf []byte, limit int64) ([]byte, error)
 }
+
+// maxReads is the most reads that are under way at a time, those included that were given up but hang on. It is what
+// bounds their goroutines.
+const maxReads = 64
 
 // maxLabel bounds the numbers of a list, of which each up to the greatest is a class.
 const maxLabel = 1<<20 - 1
@@ -56,7 +65,10 @@ func NewImageFolder(o ImageFolderOptions) (*ImageFolder, error) {
 	if o.MaxBytes < 1 {
 		return nil, config.Fieldf("max_bytes", "must be at least 1, is %d", o.MaxBytes)
 	}
-	f := &ImageFolder{opt: o, dir: o.Dir}
+	if o.Timeout < 0 {
+		return nil, config.Fieldf("timeout", "must be 0s or more, is %v", o.Timeout)
+	}
+	f := &ImageFolder{opt: o, dir: o.Dir, reads: make(chan struct{}, maxReads), read: readBounded}
 	switch {
 	case o.List != "":
 		if f.dir == "" {
@@ -151,12 +163,47 @@ func (f *ImageFolder) Read(ctx context.Context, i int, s *pipeline.Sample) error
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	data, err := readBounded(f.path(i), s.Bytes[:0], f.opt.MaxBytes)
+	data, err := f.readInTime(ctx, f.path(i), s.Bytes[:0])
 	if err != nil {
 		data = data[:0] // half a file is not the sample's bytes
 	}
 	s.Bytes = data
 	return err
+}
+
+// readInTime reads a file into buf, or gives it up, and buf with it, when the time is over or ctx ends. There is no
+// other way to leave a system call that hangs than to leave its goroutine behind.
+func (f *ImageFolder) readInTime(ctx context.Context, path string, buf []byte) ([]byte, error) {
+	if f.opt.Timeout == 0 {
+		return f.read(path, buf, f.opt.MaxBytes)
+	}
+	timer := time.NewTimer(f.opt.Timeout)
+	defer timer.Stop()
+	select {
+	case f.reads <- struct{}{}:
+	case <-ctx.Done():
+		return buf, context.Cause(ctx)
+	case <-timer.C:
+		return buf, fmt.Errorf("%s was not read within timeout: %v, as %d earlier reads still hang", path, f.opt.Timeout, maxReads)
+	}
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := f.read(path, buf, f.opt.MaxBytes)
+		done <- result{data, err}
+		<-f.reads
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	case <-timer.C:
+		return nil, fmt.Errorf("%s was not read within timeout: %v; does its drive hang, or is it slow?", path, f.opt.Timeout)
+	}
 }
 
 // readBounded appends a regular file of at most limit bytes to buf.
