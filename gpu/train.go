@@ -27,6 +27,7 @@ type TrainOptions struct {
 	Device        string     `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
 	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay, schedule, and what is done with gradients"`
 	LogEvery      int        `yaml:"log_every" doc:"steps that a step metric averages; an epoch's last steps get one of their own"`
+	InitFrom      InitFrom   `yaml:"init_from,omitempty" doc:"a file of weights to begin with: FILE, or {file, layers}"`
 	EarlyStop     EarlyStop  `yaml:"early_stop" doc:"end the run when it learns no more"`
 	Watch         Watch      `yaml:"watch" doc:"look after the run, and say when it is lost"`
 	ValidateEvery int        `yaml:"validate_every" doc:"epochs between validations; the last epoch is always validated, 0 validates only it"`
@@ -75,6 +76,7 @@ type Train struct {
 	pending  int      // batches since the last update
 	names    []string // of their images
 
+	start    *start      // what to take from InitFrom's file; nil for nothing
 	restored *checkpoint // of a run that is resumed, until Prepare
 	config   []string    // what changes the numbers, for checkpoints
 	schedule []byte      // its state, as JSON
@@ -96,7 +98,7 @@ func NewTrain(o TrainOptions) (*Train, error) {
 	if o.ValidateEvery < 0 {
 		errs = append(errs, config.Fieldf("validate_every", "must be at least 0, is %d", o.ValidateEvery))
 	}
-	errs = append(errs, checkDevice(o.Device), o.Solver.Check(), o.EarlyStop.check(), o.Watch.check())
+	errs = append(errs, checkDevice(o.Device), o.Solver.Check(), o.EarlyStop.check(), o.Watch.check(), o.InitFrom.check())
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
@@ -127,6 +129,12 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if err := errors.Join(append(errs, checkWidth(plan, env.Classes))...); err != nil {
 		return pipeline.Plan{}, err
 	}
+	if t.start, err = t.opt.InitFrom.plan(plan, env); err != nil {
+		return pipeline.Plan{}, err
+	}
+	if err := plan.CheckLearns(); err != nil {
+		return pipeline.Plan{}, err
+	}
 	plan.Accumulate = t.opt.Solver.Accumulate > 1
 	t.plan = plan
 
@@ -142,7 +150,7 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 		mem = append(mem, pipeline.Memory{Name: "copy of the weights for the sinks", Bytes: 4 * int64(plan.Params)})
 	}
 	return pipeline.Plan{
-		Epochs: t.opt.Epochs, Train: true, Memory: mem, Text: table(plan, e.Name()),
+		Epochs: t.opt.Epochs, Train: true, Memory: mem, Text: table(plan, e.Name()) + t.start.text(),
 	}, e.Close()
 }
 
@@ -185,7 +193,18 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 			return err
 		}
 		debug.FreeOSMemory() // what was read is as large as the network's parameters
+		return nil
 	}
+	if t.start == nil {
+		return nil
+	}
+	if err := t.start.load(t.net); err != nil {
+		return err
+	}
+	if env.Warn != nil {
+		env.Warn(t.start.sentence())
+	}
+	debug.FreeOSMemory()
 	return nil
 }
 

@@ -80,8 +80,10 @@ func New(ctx context.Context, e Engine, p *NetPlan, seed uint64, train bool) (*N
 	if train && p.kept != nil {
 		return nil, errors.New("a part of a network cannot be trained")
 	}
-	if train && !slices.ContainsFunc(p.Layers, func(l LayerPlan) bool { return l.trains() }) {
-		return nil, errors.New("the network has nothing to learn: every layer with parameters is frozen")
+	if train {
+		if err := p.CheckLearns(); err != nil {
+			return nil, err
+		}
 	}
 	t := p.tensors(train)
 	all, err := e.Alloc(t.specs)

@@ -201,6 +201,14 @@ func (l *LayerPlan) trains() bool {
 	return slices.ContainsFunc(l.Plan.Params, func(s ParamSpec) bool { return s.LR != 0 })
 }
 
+// CheckLearns is an error if the network has nothing to learn.
+func (p *NetPlan) CheckLearns() error {
+	if slices.ContainsFunc(p.Layers, func(l LayerPlan) bool { return l.trains() }) {
+		return nil
+	}
+	return errors.New("the network has nothing to learn: every layer with parameters is frozen")
+}
+
 // layerTensors are places in specs; -1 is none.
 type layerTensors struct {
 	y, dy    int

@@ -115,13 +115,7 @@ func ReadSafetensors(r io.Reader) ([]NamedTensor, map[string]string, error) {
 	tensors := make([]NamedTensor, 0, len(files))
 	buf := make([]byte, 4*chunk)
 	for _, f := range files {
-		t := NamedTensor{Name: f.name, Role: RoleWeight, Dims: make([]int, len(f.Shape))}
-		if name, ok := strings.CutSuffix(f.name, momentumSuffix); ok {
-			t.Name, t.Role = name, RoleMomentum
-		}
-		for i, d := range f.Shape {
-			t.Dims[i] = int(d)
-		}
+		t := f.named()
 		for left := f.Offsets[1] - f.Offsets[0]; left > 0; {
 			part := buf[:min(left, int64(len(buf)))]
 			if _, err := io.ReadFull(r, part); err != nil {
@@ -150,6 +144,32 @@ func ReadSafetensors(r io.Reader) ([]NamedTensor, map[string]string, error) {
 func ReadSafetensorsMetadata(r io.Reader) (map[string]string, error) {
 	_, meta, err := readHeader(r)
 	return meta, err
+}
+
+// ReadSafetensorsHeader reads only the header of a file: its tensors, without their
+// data, and its metadata (nil if it has none).
+func ReadSafetensorsHeader(r io.Reader) ([]NamedTensor, map[string]string, error) {
+	files, meta, err := readHeader(r)
+	if err != nil {
+		return nil, nil, err
+	}
+	tensors := make([]NamedTensor, len(files))
+	for i := range files {
+		tensors[i] = files[i].named()
+	}
+	return tensors, meta, nil
+}
+
+// named is the tensor without its data.
+func (t *fileTensor) named() NamedTensor {
+	n := NamedTensor{Name: t.name, Role: RoleWeight, Dims: make([]int, len(t.Shape))}
+	if name, ok := strings.CutSuffix(t.name, momentumSuffix); ok {
+		n.Name, n.Role = name, RoleMomentum
+	}
+	for i, d := range t.Shape {
+		n.Dims[i] = int(d)
+	}
+	return n
 }
 
 func cut(err error, where string) error {
