@@ -24,8 +24,14 @@ tensor and writes nothing.`,
 			if err != nil {
 				return &exitError{exitUsage, err}
 			}
-			_, err = fmt.Fprint(c.OutOrStdout(), report)
-			return err
+			if _, err = fmt.Fprint(c.OutOrStdout(), report); err != nil {
+				return err
+			}
+			k := keeper{dir: statisticsDir(spec)}
+			if err := k.tellStatistics(c.OutOrStdout(), spec); err != nil {
+				return &exitError{exitUsage, err}
+			}
+			return nil
 		},
 	}
 	s.flags(c)

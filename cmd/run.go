@@ -53,7 +53,7 @@ epochs may change where the schedule does not depend on it.`,
 				return err
 			}
 			r := &runner{
-				spec: spec, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
+				spec: spec, again: func() (*pipeline.Spec, error) { return s.load(args[0]) }, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
 				stderr:  c.ErrOrStderr(),
 				human:   c.OutOrStdout(),
 				console: newConsole(c.OutOrStdout(), c.ErrOrStderr(), format == "json", quiet),
@@ -76,6 +76,7 @@ epochs may change where the schedule does not depend on it.`,
 // runner is one call of the run command.
 type runner struct {
 	spec          *pipeline.Spec
+	again         func() (*pipeline.Spec, error) // the same, made anew
 	file          string
 	sets          []string
 	quiet         bool
@@ -89,6 +90,15 @@ func (r *runner) run(ctx context.Context) error {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	ctx, stop := untilSignal(ctx, r.stderr)
+	defer stop()
+	k := keeper{dir: statisticsDir(r.spec), told: r.stderr}
+	if r.quiet {
+		k.told = io.Discard
+	}
+	if err := k.giveStatistics(ctx, r.spec, r.again); err != nil {
+		return endOf(r.stderr, err)
+	}
 	v := currentVersions()
 	line, err := r.spec.Line(v.String())
 	if err != nil {
@@ -100,8 +110,6 @@ func (r *runner) run(ctx context.Context) error {
 	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
 	line.Env.Warn = func(text string) { fmt.Fprintln(r.stderr, "pipeline: "+text) }
 
-	ctx, stop := untilSignal(ctx, r.stderr)
-	defer stop()
 	began := time.Now()
 	open := openRunDir
 	if line.Env.Resume {

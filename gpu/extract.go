@@ -524,7 +524,7 @@ func (x *Extract) newSchema(env *pipeline.Env, weights string) (*arrow.Schema, e
 		errs = append(errs, err)
 		return string(data)
 	}
-	input := text(aboutInput(x.plan.Input))
+	input := text(x.about.Input)
 	meta := map[string]string{
 		"weights_sha256": weights,
 		"layers":         text(layers),

@@ -72,7 +72,7 @@ func (f *feed) load(b *pipeline.Batch) error {
 	}
 	b.Record.Retain()
 	err = f.in[slot].Load(net.ImageBatch{
-		N: images.N, Pixels: images.Pixels, Shift: images.Shift, Labels: labels,
+		N: images.N, Pixels: images.Pixels, Shift: images.Shift, Labels: labels, Origin: images.Origin, Flip: images.Flip,
 		Release: b.Record.Release,
 	})
 	if err != nil {

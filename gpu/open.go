@@ -11,6 +11,7 @@
 //	progress.go   averages over steps, and the metrics made of them
 //	weights.go    the batch of weights and what is written about them
 //	preprocessing.go how images are made for weights
+//	mean.go       a mean that is known when training begins
 //	resume.go     checkpoints, and how a run goes on from one
 //	plan.go       what check prints of a network and its memory
 //

@@ -204,6 +204,10 @@ func (t *Train) numbers(env *pipeline.Env) ([]string, error) {
 		fmt.Sprintf("validation images: %d", env.ValidationSamples),
 		fmt.Sprintf("seed: %d", env.Seed),
 	}
+	lines = append(lines, env.Numbers...)
+	if m := t.mean; m != nil && t.Statistics() == "" { // of a file; statistics are among env.Numbers
+		lines = append(lines, "mean image: "+sumOf(m.Pixels))
+	}
 	var doc yaml.Node
 	if err := yaml.Unmarshal(env.Resolved, &doc); err != nil {
 		return nil, fmt.Errorf("the resolved YAML: %w", err)

@@ -61,6 +61,7 @@ type Train struct {
 
 	env    *pipeline.Env
 	plan   *net.NetPlan
+	mean   *net.MeanImage // where the network's YAML does not have it in numbers
 	engine net.Engine
 	net    *net.Network
 	feed   *feed
@@ -126,7 +127,7 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if err != nil {
 		return pipeline.Plan{}, errors.Join(append(errs, err)...)
 	}
-	if err := errors.Join(append(errs, checkWidth(plan, env.Classes))...); err != nil {
+	if err := errors.Join(append(errs, checkWidth(plan, env.Classes), t.planMean(env))...); err != nil {
 		return pipeline.Plan{}, err
 	}
 	if t.start, err = t.opt.InitFrom.plan(plan, env); err != nil {
@@ -167,6 +168,11 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	var err error
 	if t.engine, err = t.open(t.opt.Device, env.Threads); err != nil {
 		return err
+	}
+	if t.mean != nil {
+		if err := t.plan.SetMean(t.mean); err != nil {
+			return err
+		}
 	}
 	if t.net, err = net.New(ctx, t.engine, t.plan, env.Seed, true); err != nil {
 		return err

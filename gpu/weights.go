@@ -45,9 +45,11 @@ type inputAbout struct {
 	Height   int        `json:"height"`
 	Width    int        `json:"width"`
 	Channels string     `json:"channels"` // "rgb" or "bgr", the order in the network; mean and scale are RGB
-	Mean     [3]float32 `json:"mean"`     // of levels 0..255
+	Mean     [3]float32 `json:"mean"`     // of levels 0..255; of the mean image, if there is one
 	Scale    [3]float32 `json:"scale"`
 	Padding  [4]int     `json:"padding"` // top, bottom, left, right
+	// MeanImage is what is subtracted instead of Mean: the tensor net.InputMeanName.
+	MeanImage *meanAbout `json:"mean_image,omitempty"`
 }
 
 func aboutInput(s net.InputSpec) inputAbout {
@@ -56,7 +58,7 @@ func aboutInput(s net.InputSpec) inputAbout {
 		channels = "bgr"
 	}
 	return inputAbout{Height: s.H, Width: s.W, Channels: channels, Mean: s.Mean, Scale: s.Scale,
-		Padding: [4]int{s.Top, s.Bottom, s.Left, s.Right}}
+		Padding: [4]int{s.Top, s.Bottom, s.Left, s.Right}, MeanImage: aboutMean(s.MeanImage)}
 }
 
 func (a about) metadata() (map[string]string, error) {
@@ -196,6 +198,11 @@ func (a about) checkImages(env *pipeline.Env, file, preprocessing string) error 
 	if env.Frame.W != a.Input.Width || env.Frame.H != a.Input.Height {
 		return fmt.Errorf("the images are %dx%d (width x height), and %s was trained on %dx%d: use the sample stages of its validation",
 			env.Frame.W, env.Frame.H, file, a.Input.Width, a.Input.Height)
+	}
+	if m := a.Input.MeanImage; m != nil {
+		if err := checkCanvas(env.Frame, "", "the mean image in "+file, m.Width, m.Height); err != nil {
+			return err
+		}
 	}
 	// Go code that makes a line without a YAML says nothing.
 	if preprocessing == anyPreprocessing || a.Samples == "" || env.Preprocessing == "" || OneCrop(a.Samples) == OneCrop(env.Preprocessing) {
