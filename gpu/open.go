@@ -14,6 +14,7 @@
 //	mean.go       a mean that is known when training begins
 //	resume.go     checkpoints, and how a run goes on from one
 //	plan.go       what check prints of a network and its memory
+//	profile.go    where the time of a step goes
 //
 // The stages know no device: they work on every net.Engine. The engines are in
 // the folders below.

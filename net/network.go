@@ -45,6 +45,8 @@ type Network struct {
 	prob   []float32
 	loaded int // rows of the last Forward
 
+	watch func(layer int, p Pass)
+
 	smoothing    float32 // of labels
 	summed       int     // gradients that Accumulate has added up
 	last         SGD     // of the last Update
@@ -189,6 +191,7 @@ func (n *Network) Forward(ctx context.Context, in Input, step int, train bool) e
 			f.Smoothing = n.smoothing
 		}
 		l.Layer.Forward(n.engine, f)
+		n.did(i, ForwardPass)
 	}
 	return nil
 }
@@ -211,6 +214,7 @@ func (n *Network) Backward(ctx context.Context) {
 				n.engine.Add(sum, sum, l.frame.DX[j])
 			}
 		}
+		n.did(i, BackwardPass)
 	}
 }
 
@@ -222,6 +226,7 @@ func (n *Network) Update(s SGD) {
 	}
 	for q := range n.trained() {
 		n.engine.SGD(q.w, q.v, q.dw, q.rule(s))
+		n.did(q.layer, UpdatePass)
 	}
 	n.last = s
 }

@@ -94,13 +94,12 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 		}
 		sync(b, e)
 	}
-	macs := plan.MACs
-	if train {
-		macs = 3*macs - plan.Layers[0].Plan.MACs/int64(n)
+	macs := int64(0)
+	for _, w := range plan.Work(train) {
+		macs += w.Forward + w.Backward
 	}
-	images := float64(n) * float64(b.N)
-	b.ReportMetric(images/b.Elapsed().Seconds(), "images/s")
-	reportFlops(b, e, images*2*float64(macs)/b.Elapsed().Seconds()/1e9)
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "images/s")
+	reportFlops(b, e, float64(b.N)*2*float64(macs)/b.Elapsed().Seconds()/1e9)
 	if bytes, ok := resident(); ok {
 		b.ReportMetric(bytes/1e6, "peak-MB")
 	}
