@@ -3,6 +3,7 @@ package stages
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"image"
 	"image/jpeg"
 	"io/fs"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"sluice/augment"
@@ -95,57 +97,95 @@ func TestCrop224AllocatesNothing(t *testing.T) {
 	}
 }
 
-// BenchmarkCrop224 measures one goroutine from the bytes of a JPEG in memory to a 224 x 224 crop that is ready
-// for a batch, on the files under SLUICE_PHOTOS, or on generated ones.
-func BenchmarkCrop224(b *testing.B) {
-	var photos [][]byte
-	name := "generated"
-	if dir := os.Getenv("SLUICE_PHOTOS"); dir != "" {
-		name = "photos"
-		err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() {
-				return err
-			}
-			data, err := os.ReadFile(path)
-			photos = append(photos, data)
-			return err
-		})
-		if err != nil {
-			b.Fatal(err)
-		}
-		if len(photos) == 0 {
-			b.Fatalf("SLUICE_PHOTOS=%s has no file", dir)
-		}
-	} else {
+// photographs are the files under SLUICE_PHOTOS, or generated ones.
+func photographs(b *testing.B) (name string, files [][]byte) {
+	dir := os.Getenv("SLUICE_PHOTOS")
+	if dir == "" {
 		for i := range 16 {
 			w, h := 500, 375
 			if i%3 == 2 {
 				w, h = h, w
 			}
-			photos = append(photos, jpegOf(b, photo(w, h, uint64(i)), 90))
+			files = append(files, jpegOf(b, photo(w, h, uint64(i)), 90))
 		}
+		return "generated", files
+	}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		files = append(files, data)
+		return err
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	if len(files) == 0 {
+		b.Fatalf("SLUICE_PHOTOS=%s has no file", dir)
+	}
+	return "photos", files
+}
+
+// BenchmarkCrop224 measures the way from the bytes of a JPEG in memory to a 224 x 224 crop that is ready for a batch, on
+// the files under SLUICE_PHOTOS, or on generated ones: one goroutine, then as many as -cpu says, each with a sample of
+// its own as the engine's workers have.
+func BenchmarkCrop224(b *testing.B) {
+	name, files := photographs(b)
+	line := crop224(b)
+	var pixels, size int
+	for _, data := range files {
+		c, _, err := image.DecodeConfig(bytes.NewReader(data))
+		if err != nil {
+			b.Fatal(err)
+		}
+		pixels += c.Width * c.Height
+		size += len(data)
+	}
+	crop := func(s *pipeline.Sample, i int) error {
+		s.Index = i
+		s.Bytes = append(s.Bytes[:0], files[i%len(files)]...)
+		for _, stage := range line {
+			if err := stage.Process(context.Background(), s); err != nil {
+				return err
+			}
+		}
+		p, err := s.Pixels()
+		if err == nil && (p.W != 224 || p.H != 224) {
+			err = fmt.Errorf("%d x %d pixels", p.W, p.H)
+		}
+		return err
+	}
+	report := func(b *testing.B) {
+		rate := float64(b.N) / b.Elapsed().Seconds()
+		b.ReportMetric(rate, "images/s")
+		b.ReportMetric(rate*float64(pixels)/float64(len(files))/1e6, "MP/s")
+		b.ReportMetric(rate*float64(size)/float64(len(files))/1e6, "MB/s")
+		b.ReportMetric(0, "ns/op")
 	}
 	b.Run(name, func(b *testing.B) {
-		line := crop224(b)
 		s := pipeline.NewSample(1, "bench", pipeline.Key{})
 		b.ReportAllocs()
 		i := 0
 		for b.Loop() {
-			s.Bytes = append(s.Bytes[:0], photos[i%len(photos)]...)
-			for _, stage := range line {
-				if err := stage.Process(context.Background(), s); err != nil {
-					b.Fatal(err)
-				}
-			}
-			p, err := s.Pixels()
-			if err != nil {
+			if err := crop(s, i); err != nil {
 				b.Fatal(err)
-			}
-			if p.W != 224 || p.H != 224 {
-				b.Fatalf("%d x %d pixels", p.W, p.H)
 			}
 			i++
 		}
-		b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "images/s")
+		report(b)
+	})
+	b.Run(name+"/parallel", func(b *testing.B) {
+		var next atomic.Int64
+		b.RunParallel(func(pb *testing.PB) {
+			s := pipeline.NewSample(1, "bench", pipeline.Key{})
+			for pb.Next() {
+				if err := crop(s, int(next.Add(1))); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+		report(b)
 	})
 }
