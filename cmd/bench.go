@@ -29,7 +29,8 @@ no network waits for them, where that time goes, and how many the network alone
 takes. With --layers it measures the network only, layer by layer.
 
 Images are really read; the network computes noise with new weights, whose time is
-the same. Nothing is written.`,
+the same. Nothing is written, but the statistics that a run would take and keep
+(mean: auto) if it has not yet.`,
 		Example: `  pipeline bench examples/quickstart/train.yaml
   pipeline bench --layers train.yaml --set net=alexnet --steps 9
   pipeline bench --layers train.yaml --json`,
@@ -42,15 +43,15 @@ the same. Nothing is written.`,
 			if err != nil {
 				return err
 			}
-			ctx := c.Context()
-			if ctx == nil {
-				ctx = context.Background()
-			}
-			ctx, stop := untilSignal(ctx, c.ErrOrStderr())
+			ctx, stop := untilSignal(commandContext(c), c.ErrOrStderr())
 			defer stop()
+			k := keeper{dir: statisticsDir(spec), told: c.ErrOrStderr()}
+			if err := k.giveStatistics(ctx, spec, func() (*pipeline.Spec, error) { return s.load(args[0]) }); err != nil {
+				return endOf(c.ErrOrStderr(), err)
+			}
 			b, err := measure(ctx, spec, steps, layers)
 			if err != nil {
-				return err
+				return endOf(c.ErrOrStderr(), err)
 			}
 			if asJSON {
 				enc := json.NewEncoder(c.OutOrStdout())

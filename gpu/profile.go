@@ -57,23 +57,28 @@ type subject struct {
 
 // profiled is a stage whose networks can be measured, after Plan.
 type profiled interface {
-	subjects() (device string, list []subject)
+	subjects() (device string, list []subject, err error)
 }
 
-func (t *Train) subjects() (string, []subject) {
-	return t.opt.Device, []subject{{"train", t.plan, true}}
+func (t *Train) subjects() (string, []subject, error) {
+	if t.mean != nil {
+		if err := t.plan.SetMean(t.mean); err != nil {
+			return "", nil, err
+		}
+	}
+	return t.opt.Device, []subject{{"train", t.plan, true}}, nil
 }
 
-func (v *Evaluate) subjects() (string, []subject) {
+func (v *Evaluate) subjects() (string, []subject, error) {
 	var list []subject
 	for _, n := range v.nets {
 		list = append(list, subject{n.file, n.plan, false})
 	}
-	return v.opt.Device, list
+	return v.opt.Device, list, nil
 }
 
-func (x *Extract) subjects() (string, []subject) {
-	return x.opt.Device, []subject{{x.opt.Weights, x.plan, false}}
+func (x *Extract) subjects() (string, []subject, error) {
+	return x.opt.Device, []subject{{x.opt.Weights, x.plan, false}}, nil
 }
 
 // HasNetwork reports whether a stage has networks that Measure can measure.
@@ -89,7 +94,10 @@ func Measure(ctx context.Context, s pipeline.BatchStage, env *pipeline.Env, step
 	if !ok {
 		return nil, fmt.Errorf("a %T has no network", s)
 	}
-	device, list := p.subjects()
+	device, list, err := p.subjects()
+	if err != nil {
+		return nil, err
+	}
 	var all []Profile
 	for _, sub := range list {
 		e, err := Open(device, env.Threads)
