@@ -117,8 +117,7 @@ type startLayer struct {
 }
 
 // plan decides what becomes of every layer, multiplies the learning rates in p, and
-// holds the file to have what must be taken. A run that is resumed has its weights
-// from a checkpoint, and only its rates from here.
+// holds the file to have what must be taken.
 func (o InitFrom) plan(p *net.NetPlan, env *pipeline.Env) (*start, error) {
 	if o.File == "" {
 		return nil, nil
@@ -137,9 +136,6 @@ func (o InitFrom) plan(p *net.NetPlan, env *pipeline.Env) (*start, error) {
 				}
 			}
 		}
-	}
-	if env.Resume {
-		return nil, nil
 	}
 	f, err := os.Open(o.File)
 	if err != nil {
@@ -200,7 +196,7 @@ func (o InitFrom) match(p *net.NetPlan, rules map[string]LayerStart, tensors []n
 			have[t.Name] = t.Dims
 		}
 	}
-	used := map[string]bool{}
+	used, wanted := map[string]bool{}, false
 	last, _ := p.Logits()
 	var errs []error
 	for i := range p.Layers {
@@ -224,6 +220,7 @@ func (o InitFrom) match(p *net.NetPlan, rules map[string]LayerStart, tensors []n
 				sl.why = fmt.Sprintf("%s is %s in the file and %s here", name, extent(dims), extent(q.Dims()))
 			}
 		}
+		wanted = wanted || !named || rule.Start != freshLayer
 		switch must := named && rule.Start != freshLayer; {
 		case named && rule.Start == freshLayer:
 			sl.why = "as it is told"
@@ -244,7 +241,7 @@ func (o InitFrom) match(p *net.NetPlan, rules map[string]LayerStart, tensors []n
 			s.unused = append(s.unused, t.Name)
 		}
 	}
-	if len(errs) == 0 && len(used) == 0 {
+	if len(errs) == 0 && wanted && len(used) == 0 {
 		errs = append(errs, config.Fieldf("init_from", "nothing in %s matches the network: it has %s", o.File, few(slices.Sorted(maps.Keys(have)))))
 	}
 	return s, errors.Join(errs...)
@@ -323,7 +320,7 @@ func (s *start) sentence() string {
 			frozen = append(frozen, l.name)
 		}
 	}
-	text := fmt.Sprintf("init_from: took %s from %s", few(taken), s.file)
+	text := fmt.Sprintf("init_from: took %s from %s", cmp.Or(few(taken), "nothing"), s.file)
 	for _, part := range []struct {
 		what string
 		list []string

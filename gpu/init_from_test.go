@@ -104,6 +104,9 @@ func TestInitFrom(t *testing.T) {
 		{name: "told", layers: `{conv1: freeze, "fc*": fresh, fc3: take}`, fresh: []string{"fc4"}, frozen: []string{"conv1"},
 			sentence: "init_from: took conv1, conv2, fc3 from FILE; frozen: conv1; fresh: fc4 (as it is told); not used: fc4.weight, fc4.bias",
 			inText:   "  fc4         fresh: as it is told\n"},
+		{name: "nothing", layers: `{"*": fresh}`, fresh: []string{"conv1", "conv2", "fc3", "fc4"},
+			sentence: "init_from: took nothing from FILE; fresh: conv1 (as it is told), conv2 (as it is told), fc3 (as it is told), fc4 (as it is told); " +
+				"not used: conv1.weight, conv1.bias, conv2.weight, conv2.bias, fc3.weight, fc3.bias, fc4.weight, fc4.bias"},
 		{name: "other classes", edit: func(e *pipeline.Env) { e.Classes = []string{"across", "dots", "down"} }, fresh: []string{"fc4"},
 			sentence: "init_from: took conv1, conv2, fc3 from FILE; fresh: fc4 (the file's classes are others); not used: fc4.weight, fc4.bias"},
 		{name: "more classes", layers: `{"conv?": freeze, fc3: {lr: 0.5}}`, edit: func(e *pipeline.Env) { e.Classes = four }, fresh: []string{"fc4"}, frozen: []string{"conv1", "conv2"},
@@ -222,18 +225,5 @@ func TestInitFromTellsOfAnotherInput(t *testing.T) {
 	_, _, said := begun(t, strings.Replace(deepNet, "scale: 0.02", "scale: 1", 1)+"epochs: 1\ninit_from: "+file, nil)
 	if len(said) != 1 || !strings.HasSuffix(said[0], "; its input had scale [0.02 0.02 0.02] ([1 1 1] here), so what was learnt may not fit the pixels") {
 		t.Errorf("said %q", said)
-	}
-}
-
-// A run that is resumed needs the file no more, and freezes the same layers.
-func TestInitFromIsNotReadOnResume(t *testing.T) {
-	s := trainStage(t, deepNet+"epochs: 1\ninit_from: {file: gone.safetensors, layers: {conv1: freeze}}", nil)
-	e := env(6)
-	e.Resume = true
-	if _, err := s.Plan(e); err != nil {
-		t.Fatal(err)
-	}
-	if lr := s.plan.Layers[0].Plan.Params[0].LR; lr != 0 || s.start != nil {
-		t.Errorf("conv1 learns at %g times the rate", lr)
 	}
 }

@@ -146,7 +146,7 @@ func (t *Train) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	mem := memoryTable(e, plan, true)
 	switch {
 	case env.Checkpoints != nil:
-		mem = append(mem, pipeline.Memory{Name: "copy of the weights and momentum for the sinks", Bytes: 2 * 4 * int64(plan.Params)})
+		mem = append(mem, pipeline.Memory{Name: "copy of the weights and momentum for the sinks", Bytes: 4 * int64(plan.Params+plan.Trained())})
 	case accepts(env, pipeline.Weights):
 		mem = append(mem, pipeline.Memory{Name: "copy of the weights for the sinks", Bytes: 4 * int64(plan.Params)})
 	}

@@ -2,6 +2,7 @@ package net
 
 import (
 	"fmt"
+	"slices"
 
 	"sluice/pipeline/config"
 )
@@ -17,6 +18,7 @@ type AlexNet struct {
 	Dropout float32 `yaml:"dropout" doc:"fraction of fc6's and fc7's outputs that are dropped in training"`
 	Std     float32 `yaml:"std" doc:"standard deviation of the initial weights; 0 is He's rule, with a scale of 1/58 to suit it"`
 	Bias    float32 `yaml:"bias" doc:"initial bias of conv2, conv4, conv5, fc6 and fc7; try 0.1 or std: 0 if the loss stays where it began, at ln(classes)"`
+	Conv6   int     `yaml:"conv6,omitempty" doc:"kernels of a sixth convolution, 3 x 3 over the last pooling, as in the paper's CNN* (section 6.1, which does not say how many); 0: none"`
 }
 
 func paperOptions() AlexNet {
@@ -41,6 +43,9 @@ func (o AlexNet) graph(groups int) (Graph, error) {
 		l.Std, l.Bias = o.Std, bias
 		return Node{Name: name, Layer: l}
 	}
+	if err := atLeast("conv6", o.Conv6, 0); err != nil {
+		return Graph{}, err
+	}
 	norm := LRNLayer{Size: 5, K: 2, Alpha: 1e-4, Beta: 0.75, Groups: 1}
 	pool := MaxPoolLayer{Size: 3, Stride: 2}
 	drop := DropoutLayer{Rate: o.Dropout}
@@ -51,7 +56,7 @@ func (o AlexNet) graph(groups int) (Graph, error) {
 	if o.Std == 0 {
 		scale = 1. / 58
 	}
-	return Graph{
+	g := Graph{
 		Input:   InputOptions{Mean: o.Mean, Scale: Triple{scale, scale, scale}, Channels: "rgb"},
 		Fit:     fitAlexNet,
 		Classes: 1000,
@@ -73,7 +78,12 @@ func (o AlexNet) graph(groups int) (Graph, error) {
 			dense("fc8", 0, 0),
 			{Name: "softmax", Layer: SoftmaxLayer{}},
 		},
-	}, nil
+	}
+	if o.Conv6 > 0 {
+		after := slices.IndexFunc(g.Layers, func(n Node) bool { return n.Name == "pool5" }) + 1
+		g.Layers = slices.Insert(g.Layers, after, conv("conv6", o.Conv6, 3, 1, groups, o.Bias))
+	}
+	return g, nil
 }
 
 // fitAlexNet pads 224 to the 227 with which the paper's sizes come out, at the

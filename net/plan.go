@@ -201,9 +201,22 @@ func (l *LayerPlan) trains() bool {
 	return slices.ContainsFunc(l.Plan.Params, func(s ParamSpec) bool { return s.LR != 0 })
 }
 
+// Trained is how many numbers are in layers that learn: of Params, without those of
+// frozen layers.
+func (p *NetPlan) Trained() (n int) {
+	for _, l := range p.Layers {
+		for _, s := range l.Plan.Params {
+			if l.trains() {
+				n += s.Shape.Len()
+			}
+		}
+	}
+	return n
+}
+
 // CheckLearns is an error if the network has nothing to learn.
 func (p *NetPlan) CheckLearns() error {
-	if slices.ContainsFunc(p.Layers, func(l LayerPlan) bool { return l.trains() }) {
+	if p.Trained() > 0 {
 		return nil
 	}
 	return errors.New("the network has nothing to learn: every layer with parameters is frozen")
