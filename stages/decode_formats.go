@@ -2,6 +2,7 @@ package stages
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"image"
@@ -113,7 +114,7 @@ func (f format) orientation(data []byte) (orient int) {
 	if f.exif == imagemeta.ImageFormatAuto {
 		return 1
 	}
-	if f.exif == imagemeta.JPEG && !bytes.Contains(data, []byte("Exif\x00\x00")) {
+	if f.exif == imagemeta.JPEG && !hasEXIF(data) {
 		return 1 // as most photos of a dataset; looking is cheaper than parsing
 	}
 	orient = 1
@@ -141,4 +142,27 @@ func (f format) orientation(data []byte) (orient int) {
 		return 1
 	}
 	return orient
+}
+
+// hasEXIF looks for an EXIF segment in the headers of a JPEG, before its first scan.
+func hasEXIF(data []byte) bool {
+	const app1, sos = 0xe1, 0xda
+	for at := 2; at+4 <= len(data); {
+		if data[at] != 0xff {
+			// Not where a marker should be; decoders go on all the same.
+			return bytes.Contains(data[at:], []byte("Exif\x00\x00"))
+		}
+		code := data[at+1]
+		switch {
+		case code == 0xff: // filling
+			at++
+			continue
+		case code == sos:
+			return false
+		case code == app1 && bytes.HasPrefix(data[at+4:], []byte("Exif\x00\x00")):
+			return true
+		}
+		at += 2 + int(binary.BigEndian.Uint16(data[at+2:]))
+	}
+	return false
 }

@@ -14,6 +14,7 @@ import (
 	"image/gif"
 	"image/png"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -642,6 +643,31 @@ func hostile(t testing.TB) map[string]struct {
 		"WebP lying":        {webpOf("VP8X", []byte{0, 0, 0, 0, 2, 0, 0, 2, 0, 0}, "VP8L", vp8l(16384, 16384, 1, 2, 3, 255)), "WebP"},
 		"WebP cut":          {orange[:len(orange)-5], "WebP"},
 		"WebP empty":        {webpOf(), "WebP"},
+	}
+}
+
+// EXIF is found where it may stand, and only there.
+func TestHasEXIF(t *testing.T) {
+	plain := jpegOf(t, photo(24, 18, 1), 80)
+	exif := app1(exifOf(binary.LittleEndian, 3, 6))
+	with := withSegments(plain, exif)
+	for name, c := range map[string]struct {
+		data []byte
+		want bool
+	}{
+		"none":               {plain, false},
+		"first":              {with, true},
+		"behind a comment":   {withSegments(plain, []byte("\xfe\xff\xda\x00\x01\x02\x03"), exif), true},
+		"after fill bytes":   {slices.Insert(bytes.Clone(with), 2, 0xff, 0xff), true},
+		"after junk":         {slices.Insert(bytes.Clone(with), 2, 0x11, 0x22), true},
+		"behind the picture": {append(bytes.Clone(plain), with[2:]...), false},
+		"cut":                {with[:3], false},
+		"cut in it":          {with[:12], true},
+		"a length of 0":      {[]byte("\xff\xd8\xff\xe0\x00\x00\xff\xd9"), false},
+	} {
+		if got := hasEXIF(c.data); got != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
 }
 
