@@ -354,7 +354,7 @@ func (t *Train) step(ctx context.Context, p *loaded, last bool, emit pipeline.Em
 	t.whole = false
 	// Never half an update: cancelled weights are of no step at all.
 	t.engine.Begin(context.WithoutCancel(ctx))
-	t.net.Update(net.SGD{LR: float32(t.lr), Momentum: float32(s.Momentum), Decay: float32(s.WeightDecay)})
+	t.net.Update(net.SGD{LR: float32(t.lr), Momentum: float32(s.Momentum), Decay: float32(s.WeightDecay), Form: s.Form})
 	if err := t.engine.Sync(); err != nil {
 		return at(ctx, p, err)
 	}

@@ -271,7 +271,13 @@ func TestTrainLeavesValidationOutOfItsThroughput(t *testing.T) {
 // The stage does what its parts do one after the other, to the bit: forward,
 // backward, and the update with the solver's numbers.
 func TestTrainStepsByTheSolver(t *testing.T) {
-	s := trainStage(t, smallNet+"epochs: 1\nsolver: {lr: 0.03, momentum: 0.8, weight_decay: 0.01}", nil)
+	for _, form := range []net.MomentumForm{net.PaperMomentum, net.TorchMomentum, net.NesterovMomentum} {
+		t.Run(form.String(), func(t *testing.T) { stepsByTheSolver(t, form) })
+	}
+}
+
+func stepsByTheSolver(t *testing.T, form net.MomentumForm) {
+	s := trainStage(t, smallNet+"epochs: 1\nsolver: {lr: 0.03, momentum: 0.8, weight_decay: 0.01, momentum_form: "+form.String()+"}", nil)
 	prepare(t, s, env(6))
 	defer s.Close()
 	for n := range 4 { // three steps
@@ -289,7 +295,7 @@ func TestTrainStepsByTheSolver(t *testing.T) {
 			t.Fatal(err)
 		}
 		network.Backward(t.Context())
-		network.Update(net.SGD{LR: 0.03, Momentum: 0.8, Decay: 0.01})
+		network.Update(net.SGD{LR: 0.03, Momentum: 0.8, Decay: 0.01, Form: form})
 	}
 	want, err := network.Snapshot(nil, true)
 	if err != nil {

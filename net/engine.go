@@ -1,6 +1,13 @@
 package net
 
-import "context"
+import (
+	"context"
+	"slices"
+
+	"go.yaml.in/yaml/v3"
+
+	"sluice/pipeline/config"
+)
 
 // An Engine is memory and arithmetic on one device. Its layout is private; at
 // the border (Upload, Download, Host) activations are NCHW and weights OIHW.
@@ -195,6 +202,23 @@ const (
 	TorchMomentum                        // v = momentum*v - g, w = w + lr*v (PyTorch, whose buffer is -v)
 	NesterovMomentum                     // the same v, w = w + lr*(momentum*v - g) (PyTorch's nesterov)
 )
+
+var momentumForms = []string{PaperMomentum: "paper", TorchMomentum: "torch", NesterovMomentum: "nesterov"}
+
+func (f MomentumForm) String() string { return momentumForms[f] }
+
+// UnmarshalConfig reads paper, torch or nesterov.
+func (f *MomentumForm) UnmarshalConfig(d *config.Decoder, n *yaml.Node) {
+	if word, ok := d.Word(n, momentumForms...); ok {
+		*f = MomentumForm(slices.Index(momentumForms, word))
+	}
+}
+
+// MarshalYAML gives the word.
+func (f MomentumForm) MarshalYAML() (any, error) { return f.String(), nil }
+
+// ConfigType says what the YAML takes.
+func (MomentumForm) ConfigType() string { return "paper, torch or nesterov" }
 
 // Factors says what every form computes:
 //

@@ -86,6 +86,13 @@ var gradientNets = map[string][]net.Node{
 		{Layer: conv(4, 3, nil)}, {Layer: net.LRNLayer{Size: 5, K: 2, Alpha: 0.1, Beta: 0.5, Groups: 1}},
 		{Layer: net.NewDense(0)}, {Layer: net.SoftmaxLayer{}},
 	},
+	// As the first layer of cuda-convnet2, and the other function and form.
+	"activation": {
+		{Layer: conv(6, 3, func(l *net.ConvLayer) { l.Activation = net.None })}, {Layer: net.LRNLayer{Size: 3, K: 1, Alpha: 0.5, Beta: 0.75, Groups: 1, AlphaPerWindow: true}},
+		{Layer: net.MaxPoolLayer{Size: 3, Stride: 2}}, {Layer: net.ActivationLayer{Function: net.ReLU}},
+		{Layer: conv(4, 2, func(l *net.ConvLayer) { l.Activation = net.None })}, {Layer: net.ActivationLayer{Function: net.Tanh}},
+		{Layer: net.NewDense(0)}, {Layer: net.SoftmaxLayer{}},
+	},
 	"avg_pool": {
 		{Layer: conv(3, 3, nil)}, {Layer: net.AvgPoolLayer{Size: 3, Stride: 2, Padding: 1, CountPadding: true}},
 		{Layer: conv(4, 1, nil)}, {Layer: net.AvgPoolLayer{Size: 2, Stride: 2, Padding: 1, Ceil: true}},

@@ -18,7 +18,7 @@ const initStep = math.MaxUint64
 // nor the engine matters. Four words make four values (Box and Muller). It ends
 // early when ctx does: the paper's net takes seconds.
 func (p Init) fill(ctx context.Context, dst []float32, seed uint64, name string) error {
-	if p.Std == 0 {
+	if p.Std == 0 && p.Range == 0 {
 		for i := range dst {
 			dst[i] = p.Value
 		}
@@ -31,6 +31,13 @@ func (p Init) fill(ctx context.Context, dst []float32, seed uint64, name string)
 		workers.Go(func() {
 			for i := from; i < min(from+part, len(dst)); i += 4 {
 				w := key.Block(uint32(i / 4))
+				if p.Range != 0 {
+					for j := range min(4, len(dst)-i) {
+						even := (float64(w[j])+0.5)/(1<<31) - 1 // between -1 and 1
+						dst[i+j] = float32(float64(p.Value) + float64(p.Range)*even)
+					}
+					continue
+				}
 				var normal [4]float64
 				normal[0], normal[1] = gauss(w[0], w[1])
 				normal[2], normal[3] = gauss(w[2], w[3])

@@ -35,6 +35,37 @@ func initGraph(nodes ...net.Node) net.Graph {
 	return net.Graph{Input: unit, Layers: append(nodes, net.Node{Name: "out", Layer: net.NewDense(0)}, net.Node{Layer: net.SoftmaxLayer{}})}
 }
 
+// PyTorch's default is even within 1 / sqrt(inputs of one output), for biases too.
+func TestTorchInit(t *testing.T) {
+	l := net.NewConv(64, 5)
+	l.Init = "torch"
+	last := net.NewDense(0)
+	last.Init = "torch"
+	g := net.Graph{Input: unit, Layers: []net.Node{{Name: "a", Layer: l}, {Name: "b", Layer: last}, {Layer: net.SoftmaxLayer{}}}}
+	weights := weightsOf(t, g, 1)
+	for name, inputs := range map[string]float64{"a.weight": 3 * 5 * 5, "a.bias": 3 * 5 * 5, "b.weight": 64 * 12 * 12, "b.bias": 64 * 12 * 12} {
+		limit, sum, square := 1/math.Sqrt(inputs), 0., 0.
+		for _, v := range weights[name] {
+			if math.Abs(float64(v)) > limit*(1+1e-6) {
+				t.Fatalf("%s has a number %g beyond %g", name, v, limit)
+			}
+			sum += float64(v)
+			square += float64(v) * float64(v)
+		}
+		n := float64(len(weights[name]))
+		if n < 64 {
+			continue
+		}
+		sigma := limit / math.Sqrt(3) // of an even distribution
+		if mean := sum / n; math.Abs(mean) > 4*sigma/math.Sqrt(n) {
+			t.Errorf("%s has the mean %g", name, mean)
+		}
+		if got := math.Sqrt(square / n); math.Abs(got/sigma-1) > 2/math.Sqrt(n) {
+			t.Errorf("%s has the deviation %g, want %g", name, got, sigma)
+		}
+	}
+}
+
 // Initial weights depend on seed and name, and on nothing else.
 func TestInitIsPure(t *testing.T) {
 	same := func(l net.ConvLayer) net.ConvLayer { l.Padding = 1; return l }

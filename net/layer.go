@@ -51,8 +51,9 @@ type ParamSpec struct {
 	Decay  float32 // multiplies the weight decay; 1 is plain
 }
 
-// Init is how a parameter starts: normal with mean Value and deviation Std.
-type Init struct{ Value, Std float32 }
+// Init is how a parameter starts: normal with mean Value and deviation Std, or, with
+// a Range, even between Value - Range and Value + Range.
+type Init struct{ Value, Std, Range float32 }
 
 // Frame holds the tensors of one layer for one step.
 type Frame struct {

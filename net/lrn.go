@@ -15,9 +15,11 @@ func init() {
 type LRNLayer struct {
 	Size   int     `yaml:"size" doc:"channels in a window (the paper's n); odd, so that it is centred"`
 	K      float32 `yaml:"k" doc:"added to the sum (Caffe: 1)"`
-	Alpha  float32 `yaml:"alpha" doc:"factor of each square, as in the paper; Caffe's and PyTorch's alpha is size times this"`
+	Alpha  float32 `yaml:"alpha" doc:"factor of each square, as in the paper"`
 	Beta   float32 `yaml:"beta" doc:"exponent"`
 	Groups int     `yaml:"groups" doc:"a window does not reach over the border of its group of channels"`
+	// AlphaPerWindow is the form of cuda-convnet2, Caffe and PyTorch.
+	AlphaPerWindow bool `yaml:"alpha_per_window" doc:"alpha is that of a whole window, and alpha / size the factor of each square: as cuda-convnet2, Caffe and PyTorch write it"`
 }
 
 func (l LRNLayer) check() error {
@@ -34,8 +36,13 @@ func (l LRNLayer) check() error {
 	return errors.Join(errs...)
 }
 
-func (l LRNLayer) geometry() LRN {
-	return LRN(l)
+// Geometry is what the layer computes, with alpha as the factor of each square.
+func (l LRNLayer) Geometry() LRN {
+	g := LRN{Size: l.Size, K: l.K, Alpha: l.Alpha, Beta: l.Beta, Groups: l.Groups}
+	if l.AlphaPerWindow {
+		g.Alpha = float32(float64(l.Alpha) / float64(l.Size))
+	}
+	return g
 }
 
 // Plan says what the layer makes of one input.
@@ -54,11 +61,11 @@ func (l LRNLayer) Plan(in []Shape) (Plan, error) {
 }
 
 // Forward computes Y.
-func (l LRNLayer) Forward(e Engine, f *Frame) { e.LRN(f.Y, f.X[0], l.geometry()) }
+func (l LRNLayer) Forward(e Engine, f *Frame) { e.LRN(f.Y, f.X[0], l.Geometry()) }
 
 // Backward computes the gradient of the input.
 func (l LRNLayer) Backward(e Engine, f *Frame) {
 	if f.DX[0] != nil {
-		e.LRNGrad(f.DX[0], f.DY, f.X[0], l.geometry())
+		e.LRNGrad(f.DX[0], f.DY, f.X[0], l.Geometry())
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 // Parameters are the options that layers with a weight and a bias share.
 type Parameters struct {
+	Init      string  `yaml:"init" doc:"normal: weights by std, biases by bias; torch: PyTorch's default, both even within 1 / sqrt(inputs of one output), which has no std and bias"`
 	Std       float32 `yaml:"std" doc:"standard deviation of the initial weights, whose mean is 0; 0 is He's rule: sqrt(2 / inputs of one output) before relu, sqrt(1 / inputs) otherwise"`
 	Bias      float32 `yaml:"bias" doc:"initial bias"`
 	LR        float32 `yaml:"lr" doc:"multiplies the solver's learning rate for the weights; 0 freezes them"`
@@ -19,7 +20,15 @@ type Parameters struct {
 }
 
 // plainParameters start by He's rule and learn at the solver's rate.
-func plainParameters() Parameters { return Parameters{LR: 1, Decay: 1, BiasLR: 1, BiasDecay: 1} }
+func plainParameters() Parameters {
+	return Parameters{Init: normalInit, LR: 1, Decay: 1, BiasLR: 1, BiasDecay: 1}
+}
+
+// Values of Parameters.Init; the empty one is normal.
+const (
+	normalInit = "normal"
+	torchInit  = "torch"
+)
 
 func (p Parameters) check() []error {
 	var errs []error
@@ -30,6 +39,15 @@ func (p Parameters) check() []error {
 		if !(f.value >= 0) {
 			errs = append(errs, config.Fieldf(f.name, "must not be negative, is %g", f.value))
 		}
+	}
+	switch p.Init {
+	case "", normalInit:
+	case torchInit:
+		if p.Std != 0 || p.Bias != 0 {
+			errs = append(errs, config.Fieldf("init", "is torch, which decides weights and biases itself: leave std and bias out"))
+		}
+	default:
+		errs = append(errs, config.Fieldf("init", "must be normal or torch, is %q", p.Init))
 	}
 	return errs
 }
@@ -44,9 +62,14 @@ func (p Parameters) specs(weight Shape, kind Kind, groups int, act Activation) [
 		}
 		std = float32(math.Sqrt(gain / float64(weight.Image())))
 	}
+	first, bias := Init{Std: std}, Init{Value: p.Bias}
+	if p.Init == torchInit {
+		first = Init{Range: float32(1 / math.Sqrt(float64(weight.Image())))}
+		bias = first
+	}
 	return []ParamSpec{
-		{Name: "weight", Shape: weight, Kind: kind, Groups: groups, Init: Init{Std: std}, LR: p.LR, Decay: p.Decay},
-		{Name: "bias", Shape: Shape{1, weight.N, 1, 1}, Kind: Vector, Init: Init{Value: p.Bias}, LR: p.BiasLR, Decay: p.BiasDecay},
+		{Name: "weight", Shape: weight, Kind: kind, Groups: groups, Init: first, LR: p.LR, Decay: p.Decay},
+		{Name: "bias", Shape: Shape{1, weight.N, 1, 1}, Kind: Vector, Init: bias, LR: p.BiasLR, Decay: p.BiasDecay},
 	}
 }
 

@@ -12,8 +12,10 @@ import (
 // Solver is how a network learns: stochastic gradient descent with momentum and
 // weight decay by the paper's rule (section 5), see Ops.SGD.
 type Solver struct {
-	LR          float64        `yaml:"lr" doc:"learning rate at the start"`
-	Momentum    float64        `yaml:"momentum" doc:"how much of the last step is repeated"`
+	LR       float64 `yaml:"lr" doc:"learning rate at the start"`
+	Momentum float64 `yaml:"momentum" doc:"how much of the last step is repeated"`
+	// Form is how momentum and a rate that changes go together.
+	Form        MomentumForm   `yaml:"momentum_form" doc:"paper: what is repeated is a step, made at the rate of its time (the paper, cuda-convnet, Caffe); torch: it is a gradient, and takes today's rate (PyTorch); nesterov: PyTorch's, with nesterov. The first two are the same while the rate is"`
 	WeightDecay float64        `yaml:"weight_decay" doc:"pulls every weight towards 0, times the learning rate"`
 	Warmup      int            `yaml:"warmup" doc:"steps in which the learning rate rises from 0, in equal parts"`
 	Schedule    ScheduleChoice `yaml:"schedule" doc:"how the learning rate falls: constant, plateau, multistep, polynomial or cosine"`

@@ -113,6 +113,7 @@ func TestSolverMistakes(t *testing.T) {
 		"{weight_decay: -1}":                                "solver.weight_decay must not be negative",
 		"{warmup: -1}":                                      "solver.warmup must be at least 0",
 		"{accumulate: 0}":                                   "solver.accumulate must be at least 1, is 0",
+		"{momentum_form: pytorch}":                          `momentum_form must be paper, torch or nesterov, is "pytorch"`,
 		"{clip_norm: -1}":                                   "solver.clip_norm must not be negative (0: no clipping), is -1",
 		"{clip_value: 1e39}":                                "solver.clip_value must not be negative",
 		"{label_smoothing: 1}":                              "solver.label_smoothing must be at least 0 and less than 1, is 1",

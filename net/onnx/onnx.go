@@ -209,6 +209,12 @@ func (x *writer) layer(l *net.LayerPlan) error {
 		}
 	case net.LRNLayer:
 		x.lrn(o, l)
+	case net.ActivationLayer:
+		if o.Function == net.None {
+			r = x.values[l.From[0]]
+			break
+		}
+		return x.activated(l.Name, o.Function, r, func(output string) { x.node("Identity", output, []string{x.maps(l.From[0])}) })
 	case net.DropoutLayer:
 		r = x.values[l.From[0]]
 	case net.AddLayer:
@@ -301,7 +307,7 @@ func (x *writer) average(o net.AvgPoolLayer, l *net.LayerPlan) error {
 
 // lrn writes a normalisation. ONNX's alpha is divided by the size, as Caffe's is.
 func (x *writer) lrn(o net.LRNLayer, l *net.LayerPlan) {
-	options := []attribute{{"size", o.Size}, {"alpha", o.Alpha * float32(o.Size)}, {"beta", o.Beta}, {"bias", o.K}}
+	options := []attribute{{"size", o.Size}, {"alpha", o.Geometry().Alpha * float32(o.Size)}, {"beta", o.Beta}, {"bias", o.K}}
 	input := x.maps(l.From[0])
 	if o.Groups <= 1 {
 		x.node("LRN", l.Name, []string{input}, options...)

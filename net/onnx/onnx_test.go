@@ -44,7 +44,8 @@ func everyLayer(t testing.TB) *net.NetPlan {
 		Layers: []net.Node{
 			{Name: "conv1", Layer: conv(8, 5, 2, 0, 1, net.ReLU)},
 			{Name: "norm1", Layer: net.LRNLayer{Size: 5, K: 2, Alpha: 0.05, Beta: 0.75, Groups: 1}},
-			{Name: "norm2", Layer: net.LRNLayer{Size: 3, K: 1, Alpha: 0.1, Beta: 0.5, Groups: 2}},
+			{Name: "norm2", Layer: net.LRNLayer{Size: 3, K: 1, Alpha: 0.3, Beta: 0.5, Groups: 2, AlphaPerWindow: true}},
+			{Name: "tanh", Layer: net.ActivationLayer{Function: net.Tanh}},
 			{Name: "ceil", Layer: net.MaxPoolLayer{Size: 3, Stride: 2, Ceil: true}},
 			{Name: "floor", Layer: net.MaxPoolLayer{Size: 3, Stride: 2, Padding: 1}},
 			{Name: "left", Layer: conv(4, 3, 1, 1, 2, net.Tanh)},
