@@ -7,6 +7,8 @@ import (
 	"fmt"
 
 	"go.yaml.in/yaml/v3"
+
+	"sluice/pipeline"
 )
 
 // fingerprint is what features need to have in common to be compared, beside the
@@ -32,9 +34,13 @@ func TenCrop(samples string) (string, error) {
 	return text, err
 }
 
-// OneCrop is the same the other way round. Any other samples it gives back in one
-// form, so that two that mean the same are equal; what is no list, as it is.
+// OneCrop is the same the other way round. Any other samples it gives back with all
+// defaults and in one form, so that two that mean the same are equal; what is no
+// list of known stages, as it is.
 func OneCrop(samples string) string {
+	if text, err := pipeline.ResolveSamples("", samples); err == nil {
+		samples = text
+	}
 	if text, _, err := renameLast(samples, tenCrops, oneCrop); err == nil {
 		return text
 	}

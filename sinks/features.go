@@ -507,7 +507,7 @@ var partFormats = map[string]*struct {
 
 func createPart(dir string, k int, o FeaturesOptions, schema *arrow.Schema) (*partFile, error) {
 	f := partFormats[o.Format]
-	name := fmt.Sprintf("part-%05d%s", k, f.ext)
+	name := partName(o.Format, k)
 	p := &partFile{name: name, dir: dir, temp: filepath.Join(dir, "."+name)}
 	var err error
 	if p.format, err = f.open(p.temp, schema, o.Compression); err != nil {
@@ -556,13 +556,7 @@ func (p *partFile) list() (files []ManifestFile, err error) {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		f, err := os.Open(path)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		sum := sha256.New()
-		n, err := io.Copy(sum, f)
+		n, sum, err := hashFile(path)
 		if err != nil {
 			return err
 		}
@@ -571,10 +565,22 @@ func (p *partFile) list() (files []ManifestFile, err error) {
 			return err
 		}
 		name := filepath.ToSlash(filepath.Join(p.name, inside))
-		files = append(files, ManifestFile{Name: name, Bytes: n, SHA256: hex.EncodeToString(sum.Sum(nil))})
+		files = append(files, ManifestFile{Name: name, Bytes: n, SHA256: sum})
 		return nil
 	})
 	return files, err
+}
+
+// hashFile gives the length and the SHA-256 of a file, in hex.
+func hashFile(path string) (n int64, sum string, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	n, err = io.Copy(h, f)
+	return n, hex.EncodeToString(h.Sum(nil)), err
 }
 
 // abandon removes the part.

@@ -300,7 +300,7 @@ func (c *numpyColumn) close(rows int) error {
 		order = ">"
 	}
 	text := fmt.Sprintf("{'descr': '%s%s', 'fortran_order': False, 'shape': %s, }", order, descr, shape)
-	header := append([]byte("\x93NUMPY\x01\x00"), numpyHeader-10, 0)
+	header := append([]byte(numpyMagic), numpyHeader-10, 0)
 	header = append(header, text...)
 	for len(header) < numpyHeader-1 {
 		header = append(header, ' ')
