@@ -63,6 +63,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		samePlanes(t, planes(m), first)
+		var part Decoder
+		region := image.Rect(len(data)%m.Width, len(data)/3%m.Height, m.Width, m.Height)
+		sameInRegion(t, decodeRegion(t, &part, data, region), m)
 		if c, err := DecodeConfig(data); err != nil || c.Width != m.Width || c.Height != m.Height {
 			t.Fatalf("config %+v, %v", c, err)
 		}
@@ -85,6 +88,34 @@ func FuzzDecode(f *testing.F) {
 		}
 		sameAs(t, m.Image(), img)
 	})
+}
+
+func decodeRegion(t *testing.T, d *Decoder, data []byte, region image.Rectangle) *Image {
+	t.Helper()
+	m, err := d.Decode(data, Options{Region: region})
+	if err != nil {
+		t.Fatalf("region %v: %v", region, err)
+	}
+	return m
+}
+
+// sameInRegion compares the samples that stand for pixels of the region of part.
+func sameInRegion(t *testing.T, part, whole *Image) {
+	t.Helper()
+	hMax, vMax := 1, 1
+	for _, p := range whole.Planes {
+		hMax, vMax = max(hMax, p.H), max(vMax, p.V)
+	}
+	r := part.Region
+	for i, p := range whole.Planes {
+		q := part.Planes[i]
+		x0, x1 := r.Min.X*p.H/hMax, ceilDiv(r.Max.X*p.H, hMax)
+		for y := r.Min.Y * p.V / vMax; y < ceilDiv(r.Max.Y*p.V, vMax); y++ {
+			if !bytes.Equal(q.Pix[y*q.Stride+x0:y*q.Stride+x1], p.Pix[y*p.Stride+x0:y*p.Stride+x1]) {
+				t.Fatalf("plane %d of region %v differs in row %d", i, r, y)
+			}
+		}
+	}
 }
 
 // isTame reports whether no block of a picture's kind would be far from these: they stay well within the 16
@@ -156,5 +187,8 @@ func FuzzSheet(f *testing.F) {
 			}
 		}
 		samePlanes(t, planes(decode(t, &d, s.file(rng, true, int(restart/2), s.script(rng)...))), want)
+		var part Decoder
+		region := image.Rect(int(seed>>8)%(1+int(w)), int(seed>>16)%(1+int(h)), 1+int(w), 1+int(h))
+		sameInRegion(t, decodeRegion(t, &part, baseline, region), decode(t, &d, baseline))
 	})
 }
