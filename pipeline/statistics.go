@@ -247,7 +247,7 @@ func (s *Spec) Survey() (*Survey, error) {
 	}
 	env := s.env
 	env.Warn = func(string) {} // the run will say it
-	env.Resume, env.Checkpoints, env.Validate, env.StopAfter = false, nil, nil, 0
+	env.RunDir, env.Resume, env.Checkpoints, env.Validate, env.StopAfter = "", false, nil, nil, 0
 	env.Epochs, env.BatchSize = 1, min(64, env.Samples)
 	env.StepsPerEpoch = (env.Samples + env.BatchSize - 1) / env.BatchSize
 	v.line = &Line{
