@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -55,14 +56,15 @@ type preset struct {
 
 var presets = []preset{{"alexnet", 128, 224, 0}, {"alexnet_torchvision", 128, 224, 0}, {"alexnet_small", 256, 64, 10}}
 
-func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
-	n := batchSize(b, p.batch)
-	resident := peakMemory()
+// steps gives an engine with a preset network for batches of n, and a function that
+// does a step.
+func (p preset) steps(b *testing.B, newEngine func() net.Engine, n int, train bool) (e net.Engine, plan *net.NetPlan, step func()) {
+	b.Helper()
 	plan, err := net.Preset(p.name).Plan(n, p.side, p.side, p.width)
 	if err != nil {
 		b.Fatal(err)
 	}
-	e := open(b, newEngine)
+	e = open(b, newEngine)
 	network, err := net.New(b.Context(), e, plan, 1, train)
 	if err != nil {
 		b.Fatal(err)
@@ -71,7 +73,6 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer in.Close()
 	r := rand.New(rand.NewPCG(1, 1))
 	batch := net.ImageBatch{N: n, Pixels: make([]byte, n*p.side*p.side*3), Labels: make([]int32, n)}
 	for i := range batch.Pixels {
@@ -80,8 +81,8 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 	for i := range batch.Labels {
 		batch.Labels[i] = int32(r.IntN(10))
 	}
-	b.ReportAllocs()
-	for b.Loop() {
+	return e, plan, func() {
+		b.Helper()
 		if err := in.Load(batch); err != nil {
 			b.Fatal(err)
 		}
@@ -93,6 +94,16 @@ func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
 			network.Update(net.SGD{LR: 1e-4, Momentum: 0.9, Decay: 0.0005})
 		}
 		sync(b, e)
+	}
+}
+
+func (p preset) run(b *testing.B, newEngine func() net.Engine, train bool) {
+	n := batchSize(b, p.batch)
+	resident := peakMemory()
+	e, plan, step := p.steps(b, newEngine, n, train)
+	b.ReportAllocs()
+	for b.Loop() {
+		step()
 	}
 	macs := int64(0)
 	for _, w := range plan.Work(train) {
@@ -124,6 +135,32 @@ func peakMemory() func() (bytes float64, ok bool) {
 		}
 		return 0, false
 	}
+}
+
+// Speedup times training steps of alexnet on two engines in turn, and reports the
+// images/s of both and how many times faster the second is, by their medians.
+func Speedup(b *testing.B, slow, fast func() net.Engine) {
+	n := batchSize(b, 32)
+	var steps [2]func()
+	var times [2][]float64
+	for i, newEngine := range []func() net.Engine{slow, fast} {
+		var e net.Engine
+		e, _, steps[i] = presets[0].steps(b, newEngine, n, true)
+		steps[i]() // allocates
+		b.Logf("%s, batch %d", e.Name(), n)
+	}
+	for b.Loop() {
+		for i, step := range steps {
+			start := time.Now()
+			step()
+			times[i] = append(times[i], time.Since(start).Seconds())
+		}
+	}
+	for i := range times {
+		slices.Sort(times[i])
+		b.ReportMetric(float64(n)/times[i][len(times[i])/2], [...]string{"images/s", "faster-images/s"}[i])
+	}
+	b.ReportMetric(times[0][len(times[0])/2]/times[1][len(times[1])/2], "times")
 }
 
 // reportFlops reports GFLOP/s, and of engines that can tell the most they could

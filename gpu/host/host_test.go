@@ -3,6 +3,7 @@ package host_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -35,6 +36,18 @@ func BenchmarkInfer(b *testing.B)     { enginetest.Infer(b, newEngine) }
 func BenchmarkConv(b *testing.B)      { enginetest.Conv(b, newEngine) }
 func BenchmarkDense(b *testing.B)     { enginetest.Dense(b, newEngine) }
 func BenchmarkMemory(b *testing.B)    { enginetest.Memory(b, newEngine) }
+
+// BenchmarkThreads is how much two threads are worth.
+func BenchmarkThreads(b *testing.B) {
+	if runtime.GOMAXPROCS(0) < 2 {
+		b.Skip("there is one processor")
+	}
+	level, err := simd.Choose(os.Getenv("SLUICE_CPU"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	enginetest.Speedup(b, func() net.Engine { return host.New(1, level) }, func() net.Engine { return host.New(2, level) })
+}
 
 func TestEngine(t *testing.T) { eachLevel(t, enginetest.Run) }
 
