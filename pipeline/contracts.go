@@ -110,7 +110,8 @@ type (
 	Holder interface{ Holds() int }
 
 	// Framer says, before a run, what a sample stage does to the size of every
-	// sample. A sample stage without it is taken to keep the size.
+	// sample. A sample stage without it is taken to keep the size. A source has it
+	// if its samples come with pictures (SetImage) of one size.
 	Framer interface {
 		Frame(in Frame) (Frame, error)
 	}

@@ -10,7 +10,7 @@ func ParseSamples(name, text string) ([]Step, Frame, error) {
 	if err != nil {
 		return nil, Frame{}, err
 	}
-	frame, _ := c.frame(c.Samples, "samples")
+	frame, _ := c.frame(sourceItem{}, c.Samples, "samples")
 	return steps(c.Samples), frame, c.d.Err()
 }
 

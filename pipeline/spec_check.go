@@ -96,7 +96,7 @@ func (c *checker) check() {
 	c.quarantine()
 
 	samples, counted := c.count(c.Source)
-	frame, framed := c.frame(c.Samples, "samples")
+	frame, framed := c.frame(c.Source, c.Samples, "samples")
 	sized = sized && (!framed || c.wholeSamples("batch.size", c.Batch.Size, frame))
 	c.env = Env{
 		Name: c.Name, Seed: c.Seed, RunDir: filepath.Join(c.Run.Dir, c.Name),
@@ -193,9 +193,14 @@ func (c *checker) classes(src sourceItem) (names []string) {
 	return names
 }
 
-// frame asks every sample stage what it does to the size of images, which in
+// frame asks the source, if it has pictures of a size, and every sample stage what it does to the size of images, which in
 // the end must be fixed for the batcher. path is the list's in the file.
-func (c *checker) frame(items []sampleItem, path string) (f Frame, ok bool) {
+func (c *checker) frame(src sourceItem, items []sampleItem, path string) (f Frame, ok bool) {
+	if framer, is := src.Value.(Framer); is {
+		if !c.ask(src.part(), func() (err error) { f, err = framer.Frame(f); return err }) {
+			return f, false
+		}
+	}
 	stages := parts(items)
 	for _, p := range stages {
 		if p.value == nil {
@@ -238,7 +243,7 @@ func (c *checker) wholeSamples(path string, size int, f Frame) bool {
 func (c *checker) validate(counted, framed bool) {
 	v := c.Validate
 	n, vcounted := c.count(v.Source)
-	f, vframed := c.frame(v.Samples, "validate.samples")
+	f, vframed := c.frame(v.Source, v.Samples, "validate.samples")
 	if framed && vframed && (f.W != c.env.Frame.W || f.H != c.env.Frame.H) {
 		c.errorf("validate.samples", "validation images are %dx%d (width x height), those of training %dx%d; they must be the same", f.W, f.H, c.env.Frame.W, c.env.Frame.H)
 	}

@@ -67,8 +67,11 @@ func NewDecode(o DecodeOptions) (*Decode, error) {
 // Frame implements pipeline.Framer: sizes differ from here on.
 func (d *Decode) Frame(pipeline.Frame) (pipeline.Frame, error) { return pipeline.Frame{}, nil }
 
-// Process decodes s.Bytes, or gets ready to.
+// Process decodes s.Bytes, or gets ready to. A sample without any that has its picture from the source keeps it.
 func (d *Decode) Process(ctx context.Context, s *pipeline.Sample) error {
+	if len(s.Bytes) == 0 && s.HasImage() {
+		return nil
+	}
 	f, err := d.format(s.Bytes)
 	if err != nil {
 		return err
