@@ -26,7 +26,8 @@ func newBench() *cobra.Command {
 		Short: "Measure where the time of a YAML file's run goes",
 		Long: `Measures how many images a second the line of a YAML file reads and prepares when
 no network waits for them, where that time goes, and how many the network alone
-takes. With --layers it measures the network only, layer by layer.
+takes. A JPEG is decoded when it is rendered, and its time is told there. With
+--layers it measures the network only, layer by layer.
 
 Images are really read; the network computes noise with new weights, whose time is
 the same. Nothing is written, but the statistics that a run would take and keep
