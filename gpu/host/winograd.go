@@ -165,9 +165,9 @@ type winoJob struct {
 // their pixels in the third, what becomes the outputs in the second. Sums are of
 // so many products in one go, which keeps their errors small.
 const (
-	winoTiles = 84
+	winoTiles = 56
 	winoLeast = 14
-	winoSums  = 192 << 10 // floats
+	winoSums  = 400 << 10 // floats
 	winoTerms = 128
 )
 
@@ -202,17 +202,7 @@ func (j *winoJob) do(w *worker, task int) {
 	block, part := task/j.parts, task%j.parts
 	n := j.grid.tiles()
 	from, to := block*n/j.blocks, (block+1)*n/j.blocks
-	p := &w.patch
-	*p = simd.Patch{Plane: 4 * j.vPlane, N: j.x.c}
-	for t := from; t < to; t++ {
-		image, h, v := j.at(t)
-		if part == 0 && h == 0 && v == 0 {
-			j.y.borders(image)
-		}
-		j.x.cut(p, j.zeros, image, h-j.pad, v-j.pad, j.form.Side, 0)
-		p.Planes = &w.buf[(t-from)*j.row]
-		j.form.Image(p)
-	}
+	j.pixels(w, from, to)
 	total := j.groups * j.panels
 	first, last := part*total/j.parts, (part+1)*total/j.parts
 	for first < last && !w.e.halted() {
@@ -220,6 +210,18 @@ func (j *winoJob) do(w *worker, task int) {
 		j.multiply(w, to-from, first, count)
 		j.outputs(w, from, to, first, count)
 		first += count
+	}
+}
+
+// pixels transforms the pixels of tiles, into planes in the worker's buf.
+func (j *winoJob) pixels(w *worker, from, to int) {
+	p := &w.patch
+	*p = simd.Patch{Plane: 4 * j.vPlane, N: j.x.c}
+	for t := from; t < to; t++ {
+		image, h, v := j.at(t)
+		j.x.cut(p, j.zeros, image, h-j.pad, v-j.pad, j.form.Side, 0)
+		p.Planes = &w.buf[(t-from)*j.row]
+		j.form.Image(p)
 	}
 }
 
@@ -265,6 +267,9 @@ func (j *winoJob) outputs(w *worker, from, to, first, count int) {
 	}
 	for t := from; t < to; t++ {
 		n, h, v := j.at(t)
+		if first == 0 && h == 0 && v == 0 {
+			j.y.borders(n)
+		}
 		p.High, p.To = min(j.form.Out, j.y.h-h), min(j.form.Out, j.y.w-v)
 		place := j.y.origin + n*j.y.image + h*j.y.row + v*j.y.c + group*j.out + o
 		for i := range p.High {

@@ -36,9 +36,12 @@ type winoGradJob struct {
 	zeros    []float32
 }
 
+// A block's pixels are what the third cache holds, but where the sums that each
+// block adds to are more, it is better to come by less often.
 const (
-	winoGradFloats = 4 << 20 // of a block: what the third cache holds
-	winoGradCut    = 6       // tiles of a task
+	winoGradLeast = 1 << 20 // floats
+	winoGradMost  = 8 << 20
+	winoGradCut   = 6 // tiles of a task
 )
 
 func (e *Engine) winoWeightGrad(f *simd.Winograd, dw, dy, x *net.Tensor, g net.Conv) {
@@ -46,10 +49,12 @@ func (e *Engine) winoWeightGrad(f *simd.Winograd, dw, dy, x *net.Tensor, g net.C
 	*j = winoGradJob{grid: newGrid(f, dy.Shape.N, dy.Shape.H, dy.Shape.W), x: open(x), dy: open(dy), w: openWeight(dw), pad: g.Pad}
 	lanes, n := j.w.tiles.Lanes, j.grid.tiles()
 	j.vRow, j.dRow = unaligned(j.x.c), unaligned(j.w.total*lanes)
-	block := min(n, max(winoTerms/2, winoGradFloats/(j.planes()*(j.vRow+j.dRow))))
+	j.plane = unaligned(j.w.total * j.w.c * lanes)
+	floats := min(max(2*j.planes()*j.plane, winoGradLeast), winoGradMost)
+	block := min(n, max(winoTerms/2, floats/(j.planes()*(j.vRow+j.dRow))))
 	blocks := (n + block - 1) / block
 	block = (n + blocks - 1) / blocks
-	j.vPlane, j.dPlane, j.plane = block*j.vRow+align, block*j.dRow+align, unaligned(j.w.total*j.w.c*lanes)
+	j.vPlane, j.dPlane = block*j.vRow+align, block*j.dRow+align
 
 	v, d := j.planes()*j.vPlane, j.planes()*j.dPlane
 	scratch := need(&e.scratch, v+d+j.planes()*j.plane)
