@@ -451,8 +451,16 @@ func testMemory(t *testing.T, newEngine func() net.Engine) {
 func testCancel(t *testing.T, newEngine func() net.Engine) {
 	e := open(t, newEngine)
 	g := net.Conv{Size: 3, Stride: 1, Pad: 1}
-	ts := alloc(t, e, mapSpec("y", 8, 64, 160, 160, 1), mapSpec("x", 8, 64, 160, 160, 1),
-		net.Spec{Name: "w", Shape: net.Shape{N: 64, C: 64, H: 3, W: 3}, Kind: net.Filter, To: -1}, vector("b", 64))
+	// An op that takes a while on this engine, be it a processor or an emulated card.
+	var ts []*net.Tensor
+	for side, took := 10, time.Duration(0); side <= 160 && took < 20*time.Millisecond; side *= 2 {
+		ts = alloc(t, e, mapSpec("y", 8, 64, side, side, 1), mapSpec("x", 8, 64, side, side, 1),
+			net.Spec{Name: "w", Shape: net.Shape{N: 64, C: 64, H: 3, W: 3}, Kind: net.Filter, To: -1}, vector("b", 64))
+		start := time.Now()
+		e.Conv(ts[0], ts[1], ts[2], ts[3], g)
+		sync(t, e)
+		took = time.Since(start)
+	}
 	stop := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(t.Context())
 	time.AfterFunc(20*time.Millisecond, func() { cancel(stop) })

@@ -80,7 +80,8 @@ template <class T> T shuffle(unsigned mask, T v, unsigned from, const char *file
 
 } // namespace emu
 
-#define DEVICE static inline
+#define DEVICE static inline __attribute__((always_inline))
+#define DEVICE_METHOD inline __attribute__((always_inline))
 #define KERNEL(threads, name, params)                                   \
 	extern "C" void name params;                                        \
 	static emu::Registration registration_##name(#name, threads, name); \
@@ -104,6 +105,7 @@ struct alignas(16) float4 {
 DEVICE float fma32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE double fma64(double a, double b, double c) { return __builtin_fma(a, b, c); }
 DEVICE float sqrt32(float x) { return __builtin_sqrtf(x); }
+DEVICE double sqrt64(double x) { return __builtin_sqrt(x); }
 DEVICE unsigned mulHigh(unsigned a, unsigned b) { return (unsigned)((uint64_t)a * b >> 32); }
 DEVICE long long bitsOf(double x) {
 	long long b;

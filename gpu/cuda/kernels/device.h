@@ -21,7 +21,6 @@ struct alignas(16) float4 {
 	float x, y, z, w;
 };
 
-static __device__ __forceinline__ void __syncthreads() { __nvvm_bar_sync(0); }
 static __device__ __forceinline__ unsigned __shfl_xor_sync(unsigned mask, unsigned v, int lanes) {
 	return __nvvm_shfl_sync_bfly_i32(mask, v, lanes, 0x1f);
 }
@@ -30,6 +29,7 @@ static __device__ __forceinline__ int atomicMin(int *p, int v) { return __nvvm_a
 #endif
 
 #define DEVICE static __device__ __forceinline__
+#define DEVICE_METHOD __device__ __forceinline__
 // A kernel is launched with at most so many threads a block.
 #define KERNEL(threads, name, params) extern "C" __global__ void __launch_bounds__(threads) name params
 // The one piece of shared memory of a kernel that is not asked for by its launch.
@@ -42,6 +42,11 @@ DEVICE double fma64(double a, double b, double c) { return __builtin_fma(a, b, c
 DEVICE float sqrt32(float x) {
 	float r;
 	asm("sqrt.rn.f32 %0, %1;" : "=f"(r) : "f"(x));
+	return r;
+}
+DEVICE double sqrt64(double x) {
+	double r;
+	asm("sqrt.rn.f64 %0, %1;" : "=d"(r) : "d"(x));
 	return r;
 }
 DEVICE unsigned mulHigh(unsigned a, unsigned b) { return __umulhi(a, b); }

@@ -1,0 +1,228 @@
+//go:build cuda && linux
+
+package cuda
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"gorgonia.org/cu"
+
+	"sluice/net"
+)
+
+// align is what an allocation of the driver has, and so has each tensor.
+const align = 256
+
+// buffer is the Mem of a tensor: numbers in N x H x W x C or O x H x W x C order, 16-bit
+// places of an Index.
+type buffer struct {
+	e  *Engine
+	at cu.DevicePtr
+}
+
+func at(t *net.Tensor) cu.DevicePtr { return t.Mem.(*buffer).at }
+
+// bytesOf is how much memory a tensor takes.
+func bytesOf(s net.Spec) (int, error) {
+	d := s.Shape
+	n := 1
+	for _, d := range [...]int{d.N, d.C, d.H, d.W} {
+		if d < 1 {
+			return 0, fmt.Errorf("tensor %q has the empty shape %v", s.Name, s.Shape)
+		}
+		if d > (math.MaxInt32-align)/n { // kernels count elements in 32 bits
+			return 0, fmt.Errorf("tensor %q of shape %v is too large for the card's kernels", s.Name, s.Shape)
+		}
+		n *= d
+	}
+	switch s.Kind {
+	case net.Map, net.Matrix, net.Vector:
+	case net.Filter:
+		if g := s.FilterGroups(); g < 1 || d.N%g != 0 {
+			return 0, fmt.Errorf("tensor %q of %d outputs cannot have %d groups", s.Name, d.N, g)
+		}
+	case net.Index:
+		return (2*n + align - 1) / align * align, nil
+	default:
+		return 0, fmt.Errorf("tensor %q is of the unknown kind %d", s.Name, s.Kind)
+	}
+	return (4*n + align - 1) / align * align, nil
+}
+
+func (e *Engine) layout(specs []net.Spec) (places []net.Place, total int, err error) {
+	sizes := make([]int, len(specs))
+	for i, s := range specs {
+		if sizes[i], err = bytesOf(s); err != nil {
+			return nil, 0, err
+		}
+	}
+	places, total = net.Arena(specs, sizes)
+	return places, total, nil
+}
+
+// Size is the bytes of all tensors; 0 for specs that Alloc refuses.
+func (e *Engine) Size(specs []net.Spec) int64 {
+	_, total, err := e.layout(specs)
+	if err != nil {
+		return 0
+	}
+	return int64(total)
+}
+
+// Alloc makes tensors, sharing memory where lifetimes do not meet.
+func (e *Engine) Alloc(specs []net.Spec) ([]*net.Tensor, error) {
+	if err := e.failed(); err != nil {
+		return nil, err
+	}
+	places, total, err := e.layout(specs)
+	if err != nil {
+		return nil, fmt.Errorf("cuda: %w", err)
+	}
+	tensors := make([]*net.Tensor, len(specs))
+	err = e.call(func() error {
+		var arena cu.DevicePtr
+		if !e.separate && total > 0 {
+			if arena, err = e.zeroed(total); err != nil {
+				return err
+			}
+		}
+		for i, s := range specs {
+			m := &buffer{e: e, at: arena + cu.DevicePtr(places[i].Offset)}
+			if e.separate {
+				if m.at, err = e.zeroed(exact(s)); err != nil {
+					return err
+				}
+			}
+			tensors[i] = &net.Tensor{Spec: s, Mem: m}
+		}
+		return nil
+	})
+	var short *outOfMemory
+	if errors.As(err, &short) {
+		short.asked = int64(total) // all of them, not the one that was too much
+		short.batch, short.fits = e.batchThatFits(specs, short.free)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cuda: %w", err)
+	}
+	return tensors, nil
+}
+
+// exact is the bytes of a tensor without alignment.
+func exact(s net.Spec) int {
+	if s.Kind == net.Index {
+		return ceil(2*s.Shape.Len(), 4) * 4 // whole words, as they are copied
+	}
+	return 4 * s.Shape.Len()
+}
+
+// zeroed allocates, by the owner. What it gives is freed by release.
+func (e *Engine) zeroed(bytes int) (cu.DevicePtr, error) {
+	p, err := e.allocate(bytes)
+	if err != nil {
+		return 0, err
+	}
+	e.arenas = append(e.arenas, p)
+	if err := cu.MemsetD8Async(p, 0, int64(bytes), e.compute); err != nil {
+		return 0, fmt.Errorf("clearing %d bytes: CUDA says %w", bytes, err)
+	}
+	return p, nil
+}
+
+func (e *Engine) allocate(bytes int) (cu.DevicePtr, error) {
+	p, err := cu.MemAlloc(int64(bytes))
+	if err == cu.OutOfMemory {
+		free, total, infoErr := cu.MemInfo()
+		if infoErr != nil {
+			return 0, fmt.Errorf("allocating %d bytes: CUDA says %w", bytes, err)
+		}
+		return 0, &outOfMemory{asked: int64(bytes), free: free, total: total}
+	}
+	if err != nil {
+		return 0, fmt.Errorf("allocating %d bytes: CUDA says %w", bytes, err)
+	}
+	return p, nil
+}
+
+// outOfMemory says how much there is, and what would fit.
+type outOfMemory struct {
+	asked, free, total int64
+	batch, fits        int // images of the batch that was asked for, and of one that would fit
+}
+
+func (o *outOfMemory) Error() string {
+	const mib = 1 << 20
+	s := fmt.Sprintf("out of memory: %.1f MiB are wanted, %.1f of the card's %.1f MiB are free", float64(o.asked)/mib, float64(o.free)/mib, float64(o.total)/mib)
+	switch {
+	case o.batch <= 1:
+		return s
+	case o.fits > 0:
+		return fmt.Sprintf("%s; a batch of %d instead of %d would fit: set batch: {size: %d}", s, o.fits, o.batch, o.fits)
+	}
+	return s + "; no batch would fit"
+}
+
+// batchThatFits is the batch of these tensors, and the largest whose tensors would take
+// at most so many bytes.
+func (e *Engine) batchThatFits(specs []net.Spec, free int64) (batch, fits int) {
+	for _, s := range specs {
+		if s.Kind == net.Map {
+			batch = max(batch, s.Shape.N)
+		}
+	}
+	scaled := make([]net.Spec, len(specs))
+	for low, high := 0, batch; low < high; {
+		n := (low + high + 1) / 2
+		for i, s := range specs {
+			if (s.Kind == net.Map || s.Kind == net.Index) && s.Shape.N == batch {
+				s.Shape.N = n
+			}
+			scaled[i] = s
+		}
+		if e.Size(scaled) <= free {
+			low, fits = n, n
+		} else {
+			high = n - 1
+		}
+	}
+	return batch, fits
+}
+
+// scratch is memory for parts of sums: what one op leaves there nobody reads after it.
+type scratch struct {
+	memory cu.DevicePtr
+	bytes  int
+}
+
+// scratchBytes bounds the parts of one product.
+const scratchBytes = 64 << 20
+
+// need gives at least so many bytes of scratch memory. It waits for the card only where
+// there is less yet, in a first step.
+func (e *Engine) need(bytes int) (cu.DevicePtr, bool) {
+	if bytes <= e.scratch.bytes {
+		return e.scratch.memory, true
+	}
+	err := e.call(func() error {
+		if err := e.land(); err != nil {
+			return err
+		}
+		if e.scratch.memory != 0 {
+			if err := cu.MemFree(e.scratch.memory); err != nil {
+				return fmt.Errorf("freeing: CUDA says %w", err)
+			}
+		}
+		e.scratch = scratch{}
+		p, err := e.allocate(bytes)
+		if err == nil {
+			e.scratch = scratch{p, bytes}
+		}
+		return err
+	})
+	if err != nil {
+		e.stick(err)
+	}
+	return e.scratch.memory, err == nil
+}
