@@ -72,6 +72,7 @@ func TestScripts(t *testing.T) {
 		RequireUniqueNames:  true,
 		Setup: func(env *testscript.Env) error {
 			env.Setenv("EXAMPLES", filepath.Join(root, "examples"))
+			env.Setenv("RECIPES", filepath.Join(root, "recipes"))
 			env.Setenv("NET", filepath.Join(root, "net"))
 			return nil
 		},
