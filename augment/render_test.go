@@ -212,6 +212,19 @@ func TestYCbCrOrientations(t *testing.T) {
 	}
 }
 
+// wholeView is one of all of a picture of 101 x 83 pixels.
+func wholeView(rng *rand.Rand, trial int) View {
+	v := NewView(101, 83, 1+trial%8)
+	if trial%5 > 0 {
+		v = v.Scale(5+rng.IntN(250), 5+rng.IntN(250))
+		v.Filter = filters[rng.IntN(len(filters))]
+	}
+	if rng.IntN(2) == 0 {
+		v = v.Mirror()
+	}
+	return v
+}
+
 func TestWindowEqualsCropOfWhole(t *testing.T) {
 	rng := rand.New(rand.NewPCG(9, 9))
 	src := noise(101, 83, 8)
@@ -221,14 +234,7 @@ func TestWindowEqualsCropOfWhole(t *testing.T) {
 	}
 	for i, img := range pictures {
 		for trial := range 24 {
-			v := NewView(101, 83, 1+trial%8)
-			if trial%5 > 0 {
-				v = v.Scale(20+rng.IntN(150), 20+rng.IntN(150))
-				v.Filter = filters[rng.IntN(len(filters))]
-			}
-			if rng.IntN(2) == 0 {
-				v = v.Mirror()
-			}
+			v := wholeView(rng, trial)
 			b := v.Bounds()
 			w, h := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
 			x, y := rng.IntN(b.X-w+1), rng.IntN(b.Y-h+1)
@@ -244,14 +250,7 @@ func TestSourceIsAllThatIsReadOf(t *testing.T) {
 	src := noise(101, 83, 8)
 	smaller := 0
 	for trial := range 300 {
-		v := NewView(101, 83, 1+trial%8)
-		if trial%5 > 0 {
-			v = v.Scale(5+rng.IntN(250), 5+rng.IntN(250))
-			v.Filter = filters[rng.IntN(len(filters))]
-		}
-		if rng.IntN(2) == 0 {
-			v = v.Mirror()
-		}
+		v := wholeView(rng, trial)
 		b := v.Bounds()
 		w, h := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
 		v = v.Crop(rng.IntN(b.X-w+1), rng.IntN(b.Y-h+1), w, h)

@@ -6,16 +6,14 @@ import (
 	"fmt"
 	"image"
 	"image/jpeg"
-	"io/fs"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
 	"sluice/augment"
 	"sluice/pipeline"
+	"sluice/stages/internal/photoset"
 )
 
 // photo is a picture with the look of a photograph: soft gradients, edges, a little noise.
@@ -97,41 +95,11 @@ func TestCrop224AllocatesNothing(t *testing.T) {
 	}
 }
 
-// photographs are the files under SLUICE_PHOTOS, or generated ones.
-func photographs(b *testing.B) (name string, files [][]byte) {
-	dir := os.Getenv("SLUICE_PHOTOS")
-	if dir == "" {
-		for i := range 16 {
-			w, h := 500, 375
-			if i%3 == 2 {
-				w, h = h, w
-			}
-			files = append(files, jpegOf(b, photo(w, h, uint64(i)), 90))
-		}
-		return "generated", files
-	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		files = append(files, data)
-		return err
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if len(files) == 0 {
-		b.Fatalf("SLUICE_PHOTOS=%s has no file", dir)
-	}
-	return "photos", files
-}
-
 // BenchmarkCrop224 measures the way from the bytes of a JPEG in memory to a 224 x 224 crop that is ready for a batch, on
 // the files under SLUICE_PHOTOS, or on generated ones: one goroutine, then as many as -cpu says, each with a sample of
 // its own as the engine's workers have.
 func BenchmarkCrop224(b *testing.B) {
-	name, files := photographs(b)
+	name, files := photoset.Files(b, func(i, w, h int) []byte { return jpegOf(b, photo(w, h, uint64(i)), 90) })
 	line := crop224(b)
 	var pixels, size int
 	for _, data := range files {

@@ -5,52 +5,14 @@ import (
 	"fmt"
 	"image"
 	stdjpeg "image/jpeg"
-	"io/fs"
 	"math"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"sync/atomic"
 	"testing"
 
 	"sluice/stages/internal/jpegenc"
+	"sluice/stages/internal/photoset"
 )
-
-// photographs are the files under SLUICE_PHOTOS, or generated ones.
-func photographs(b *testing.B) (name string, files [][]byte) {
-	dir := os.Getenv("SLUICE_PHOTOS")
-	if dir == "" {
-		for i := range 16 {
-			w, h := 500, 375
-			if i%3 == 2 {
-				w, h = h, w
-			}
-			data, err := jpegenc.Append(nil, scene(w, h, uint64(i)), jpegenc.Options{Quality: 92})
-			if err != nil {
-				b.Fatal(err)
-			}
-			files = append(files, data)
-		}
-		return "generated", files
-	}
-	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() {
-			return err
-		}
-		data, err := os.ReadFile(path)
-		if bytes.HasPrefix(data, []byte("\xff\xd8")) {
-			files = append(files, data)
-		}
-		return err
-	})
-	if err != nil {
-		b.Fatal(err)
-	}
-	if len(files) == 0 {
-		b.Fatalf("SLUICE_PHOTOS=%s has no JPEG", dir)
-	}
-	return "photos", files
-}
 
 // scene is a picture with the look of a photograph: gradients, an edge, noise.
 func scene(w, h int, seed uint64) *image.YCbCr {
@@ -80,7 +42,13 @@ func scene(w, h int, seed uint64) *image.YCbCr {
 // BenchmarkDecode measures one goroutine from the bytes of a file to its planes, on
 // every level of this CPU, and image/jpeg on the same files.
 func BenchmarkDecode(b *testing.B) {
-	name, files := photographs(b)
+	name, files := photoset.Files(b, func(i, w, h int) []byte {
+		data, err := jpegenc.Append(nil, scene(w, h, uint64(i)), jpegenc.Options{Quality: 92})
+		if err != nil {
+			b.Fatal(err)
+		}
+		return data
+	})
 	run := func(kind string, decode func([]byte) (w, h int, err error)) {
 		b.Run(fmt.Sprintf("%s/%s", name, kind), func(b *testing.B) {
 			var pixels, size int
