@@ -24,6 +24,9 @@ func (l ActivationLayer) Plan(in []Shape) (Plan, error) {
 	return Plan{Out: x, KeepY: true}, nil
 }
 
+// Rectifies reports whether the layer is a ReLU.
+func (l ActivationLayer) Rectifies() bool { return l.Function == ReLU }
+
 // Forward computes Y.
 func (l ActivationLayer) Forward(e Engine, f *Frame) { e.Activate(f.Y, f.X[0], l.Function) }
 
