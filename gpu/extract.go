@@ -25,7 +25,7 @@ import (
 func init() {
 	pipeline.RegisterBatchStage("extract",
 		"Computes features of the line's images with trained weights: the outputs of any layers, logits, the best classes. The network ends at the last layer that is wanted. Of several pictures of an image (ten_crop) it gives the mean.",
-		ExtractOptions{Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: Auto, LogEvery: 10},
+		ExtractOptions{Pool: "none", DType: "float32", Preprocessing: samePreprocessing, Device: Auto, Winograd: true, LogEvery: 10},
 		func(o ExtractOptions) (pipeline.BatchStage, error) { return NewExtract(o) })
 }
 
@@ -41,6 +41,7 @@ type ExtractOptions struct {
 	// Preprocessing is "same" or "any".
 	Preprocessing string `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
 	Device        string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	Winograd      bool   `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
 	LogEvery      int    `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
 
@@ -78,7 +79,7 @@ type ExtractOptions struct {
 // without rows, so that a sink learns the schema where there was nothing to do.
 type Extract struct {
 	opt  ExtractOptions
-	open func(device string, threads int) (net.Engine, error)
+	open openFunc
 
 	plan    *net.NetPlan
 	about   about
@@ -162,6 +163,10 @@ func NewExtract(o ExtractOptions) (*Extract, error) {
 // Holds is two: the batch that is loaded and the one that computes.
 func (x *Extract) Holds() int { return 2 }
 
+func (x *Extract) newEngine(env *pipeline.Env) (net.Engine, error) {
+	return x.open(x.opt.Device, env.Threads, winograd(x.opt.Winograd))
+}
+
 // Plan reads what the weights say about themselves, and lays out as much of
 // their network as the layers need.
 func (x *Extract) Plan(env *pipeline.Env) (pipeline.Plan, error) {
@@ -191,7 +196,7 @@ func (x *Extract) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	}
 	x.plan, x.about = plan, a
 
-	e, err := x.open(x.opt.Device, env.Threads)
+	e, err := x.newEngine(env)
 	if err != nil {
 		return pipeline.Plan{}, err
 	}
@@ -278,7 +283,7 @@ func (x *Extract) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if x.schema, err = x.newSchema(env, sum); err != nil {
 		return err
 	}
-	if x.engine, err = x.open(x.opt.Device, env.Threads); err != nil {
+	if x.engine, err = x.newEngine(env); err != nil {
 		return err
 	}
 	if x.net, err = net.New(ctx, x.engine, x.plan, 0, false); err != nil {

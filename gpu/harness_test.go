@@ -15,6 +15,7 @@ import (
 	"github.com/apache/arrow/go/v17/arrow/memory"
 
 	"sluice/augment"
+	"sluice/gpu/host"
 	"sluice/net"
 	"sluice/pipeline"
 	"sluice/pipeline/config"
@@ -273,9 +274,9 @@ func (i *spyInput) Close() error {
 }
 
 // opener opens CPU engines, each in what wrap makes of it.
-func opener(wrap func(net.Engine) net.Engine) func(string, int) (net.Engine, error) {
-	return func(_ string, threads int) (net.Engine, error) {
-		e, err := Open(CPU, threads)
+func opener(wrap func(net.Engine) net.Engine) openFunc {
+	return func(_ string, threads int, options ...host.Option) (net.Engine, error) {
+		e, err := Open(CPU, threads, options...)
 		if err != nil || wrap == nil {
 			return e, err
 		}
@@ -307,7 +308,7 @@ net:
 // trainOptions reads the options of train from a YAML, as a run does.
 func trainOptions(t testing.TB, text string) TrainOptions {
 	t.Helper()
-	o := TrainOptions{Device: Auto, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, Watch: DefaultWatch()}
+	o := TrainOptions{Device: Auto, Winograd: true, Solver: net.DefaultSolver(), LogEvery: 10, ValidateEvery: 1, Watch: DefaultWatch()}
 	o.Solver.LR = 0.05
 	doc, err := config.Parse("test.yaml", []byte(text))
 	if err == nil {

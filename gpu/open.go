@@ -45,8 +45,8 @@ var ErrNoCUDA = errors.New("no CUDA device")
 // Open gives the engine for a device: "cpu", "cuda", or "auto" (cuda where there
 // is one). threads bounds the CPU engine's goroutines; 0 means all cores. It
 // allocates no tensor. The environment's SLUICE_CPU (avx512, avx2 or generic) holds
-// the CPU engine to a level of instructions.
-func Open(device string, threads int) (net.Engine, error) {
+// the CPU engine to a level of instructions. The options are the CPU engine's.
+func Open(device string, threads int, options ...host.Option) (net.Engine, error) {
 	if err := checkDevice(device); err != nil {
 		return nil, err
 	}
@@ -64,7 +64,18 @@ func Open(device string, threads int) (net.Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("the environment's SLUICE_CPU: %w", err)
 	}
-	return host.New(threads, level), nil
+	return host.New(threads, level, options...), nil
+}
+
+// openFunc is Open, or what a test has in its place.
+type openFunc func(device string, threads int, options ...host.Option) (net.Engine, error)
+
+// winograd is what the stages' option of that name asks of the CPU engine.
+func winograd(on bool) host.Option {
+	if on {
+		return host.WithWinograd(host.WhereItPays)
+	}
+	return host.WithWinograd(host.Nowhere)
 }
 
 func checkDevice(device string) error {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"strings"
 	"testing"
+
+	"sluice/gpu/host"
+	"sluice/net"
 )
 
 func TestOpen(t *testing.T) {
@@ -54,5 +57,36 @@ func TestOpenCUDA(t *testing.T) {
 	}
 	if !errors.Is(err, ErrNoCUDA) || !strings.Contains(err.Error(), "set device: cpu") {
 		t.Errorf("error %v does not say what to do", err)
+	}
+}
+
+// Every stage asks its engine for what its option says.
+func TestWinogradOption(t *testing.T) {
+	g := net.Conv{Size: 3, Stride: 1, Pad: 1}
+	x := net.Spec{Name: "x", Shape: net.Shape{N: 8, C: 32, H: 13, W: 13}, Kind: net.Map, Halo: 1, To: -1}
+	w := net.Spec{Name: "w", Shape: net.Shape{N: 32, C: 32, H: 3, W: 3}, Kind: net.Filter, To: -1}
+	b := net.Spec{Name: "b", Shape: net.Shape{N: 1, C: 32, H: 1, W: 1}, Kind: net.Vector, To: -1}
+	for _, on := range []bool{true, false} {
+		for _, s := range []profiled{
+			&Train{opt: TrainOptions{Device: CPU, Winograd: on}, open: Open},
+			&Evaluate{opt: EvaluateOptions{Device: CPU, Winograd: on}, open: Open},
+			&Extract{opt: ExtractOptions{Device: CPU, Winograd: on}, open: Open},
+		} {
+			e, err := s.newEngine(env(8))
+			if err != nil {
+				t.Fatal(err)
+			}
+			ts, err := e.Alloc([]net.Spec{x, x, w, b})
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Conv(ts[1], ts[0], ts[2], ts[3], g)
+			if direct, transformed := e.(*host.Engine).Passes(); transformed == 1 != on || direct+transformed != 1 {
+				t.Errorf("%T with winograd %v: %d passes directly, %d by Winograd's algorithm", s, on, direct, transformed)
+			}
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }

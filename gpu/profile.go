@@ -57,28 +57,29 @@ type subject struct {
 
 // profiled is a stage whose networks can be measured, after Plan.
 type profiled interface {
-	subjects() (device string, list []subject, err error)
+	newEngine(env *pipeline.Env) (net.Engine, error)
+	subjects() ([]subject, error)
 }
 
-func (t *Train) subjects() (string, []subject, error) {
+func (t *Train) subjects() ([]subject, error) {
 	if t.mean != nil {
 		if err := t.plan.SetMean(t.mean); err != nil {
-			return "", nil, err
+			return nil, err
 		}
 	}
-	return t.opt.Device, []subject{{"train", t.plan, true}}, nil
+	return []subject{{"train", t.plan, true}}, nil
 }
 
-func (v *Evaluate) subjects() (string, []subject, error) {
+func (v *Evaluate) subjects() ([]subject, error) {
 	var list []subject
 	for _, n := range v.nets {
 		list = append(list, subject{n.file, n.plan, false})
 	}
-	return v.opt.Device, list, nil
+	return list, nil
 }
 
-func (x *Extract) subjects() (string, []subject, error) {
-	return x.opt.Device, []subject{{x.opt.Weights, x.plan, false}}, nil
+func (x *Extract) subjects() ([]subject, error) {
+	return []subject{{x.opt.Weights, x.plan, false}}, nil
 }
 
 // HasNetwork reports whether a stage has networks that Measure can measure.
@@ -94,13 +95,13 @@ func Measure(ctx context.Context, s pipeline.BatchStage, env *pipeline.Env, step
 	if !ok {
 		return nil, fmt.Errorf("a %T has no network", s)
 	}
-	device, list, err := p.subjects()
+	list, err := p.subjects()
 	if err != nil {
 		return nil, err
 	}
 	var all []Profile
 	for _, sub := range list {
-		e, err := Open(device, env.Threads)
+		e, err := p.newEngine(env)
 		if err != nil {
 			return nil, err
 		}

@@ -189,7 +189,7 @@ var ofThreads = regexp.MustCompile(`, [0-9]+ threads?`)
 // resolved YAML without names, folders, sinks, workers, threads and device, and
 // what of the data and the engine it does not say.
 func (t *Train) numbers(env *pipeline.Env) ([]string, error) {
-	e, err := t.open(t.opt.Device, env.Threads)
+	e, err := t.newEngine(env)
 	if err != nil {
 		return nil, err
 	}
