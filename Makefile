@@ -1,7 +1,7 @@
 # The two commands that a newcomer needs are in README.md; these are short names.
 export CGO_ENABLED ?= 0
 
-.PHONY: build test race bench ci test-cuda
+.PHONY: build test race bench ci build-cuda test-cuda
 
 build: ## the binary, in bin/pipeline
 	go build -o bin/pipeline ./cmd/pipeline
@@ -27,6 +27,9 @@ bin/cuda/libcuda.a: gpu/cuda/abi/driver.c $(wildcard gpu/cuda/abi/include/*.h)
 	mkdir -p bin/cuda
 	gcc -O2 -fPIC -fvisibility=hidden -Wall -Wextra -Werror -Igpu/cuda/abi/include -c $< -o bin/cuda/driver.o
 	ar rcs $@ bin/cuda/driver.o
+
+build-cuda: bin/cuda/libcuda.a ## a binary that runs with and without a card
+	$(cuda_env) go build -tags cuda -o bin/pipeline-cuda ./cmd/pipeline
 
 # The emulated driver; $(CXX) as it is, no toolkit.
 emu_flags = -std=c++20 -O2 -g -march=native -ffp-contract=off -Wall -Wextra -Werror -fvisibility=hidden -DSLUICE_EMULATOR -Igpu/cuda/abi/include

@@ -29,10 +29,12 @@ var mayImport = map[string][]string{
 	"net/torch":       {"net"},
 	"stages":          {"pipeline", "pipeline/config", "augment", "stages/jpeg"},
 	"stages/...":      {},
-	"gpu":             {"pipeline", "pipeline/config", "net", "gpu/host", "gpu/host/simd"},
+	"gpu":             {"pipeline", "pipeline/config", "net", "gpu/host", "gpu/host/simd", "gpu/cuda"},
 	"gpu/host":        {"net", "gpu/host/simd"},
+	"gpu/cuda":        {"net", "gpu/cuda/kernels"},
 	"gpu/...":         {"net"},
 	"sinks":           {"pipeline", "pipeline/config", "net"},
+	"sinks/nearest":   {"pipeline/config", "sinks", "gpu/host/simd"},
 	"cmd":             {"pipeline", "pipeline/config", "net", "net/caffe", "net/onnx", "net/torch", "gpu", "stages", "sinks"},
 	"cmd/pipeline":    {"cmd", "stages", "sinks", "gpu"},
 }
