@@ -26,6 +26,8 @@ type batcher struct {
 	quiet    bool // sends no quarantine rows, and no warnings
 	dropLast bool
 	samples  int // in an epoch
+	border   int // a batch ends at each multiple of it; 0: nowhere but in the end
+	end      int // of an epoch: as samples, or that of a shard
 
 	cursor    Cursor
 	step      int
@@ -42,8 +44,12 @@ func (b *batcher) add(w *worker) error {
 	}
 	b.cursor.Pos++
 	err := b.take(w)
-	if err == nil && b.cursor.Pos == b.samples {
+	switch {
+	case err != nil:
+	case b.cursor.Pos == b.end:
 		err = b.endEpoch()
+	case b.border > 0 && b.cursor.Pos%b.border == 0:
+		err = b.flush()
 	}
 	if err != nil {
 		_ = b.flushBad() // what led to err is still told; should it fail, the line has ended already

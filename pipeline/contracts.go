@@ -255,6 +255,10 @@ type Env struct {
 	// who keeps results there continues them from Start, and does not begin anew.
 	// Force lets it go on though the configuration differs in what changes the numbers.
 	Resume, Force bool
+	// First and End are the images of the source that the run reads, First to End-1:
+	// all, or those of its Shard. They are set when Resume and Prepare are called.
+	First, End int
+	Shard      Shard
 	// Start is where the run begins in the order of the epochs, and StartStep how
 	// many batches lie before: zero, or what the Resumers said.
 	Start     Cursor

@@ -35,6 +35,10 @@ func (f *feed) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	end := l.end
+	if l.Shard.Of <= 1 {
+		end = samples
+	}
 	if l.StopAfter > 0 && l.StartStep >= l.StopAfter {
 		return nil
 	}
@@ -45,7 +49,7 @@ func (f *feed) run(ctx context.Context) error {
 
 	b := &batcher{
 		ctx: ctx, out: f.out, layout: f.layout, pool: f.pool,
-		policy: l.OnError, quiet: f.quiet, dropLast: l.DropLast, samples: samples,
+		policy: l.OnError, quiet: f.quiet, dropLast: l.DropLast, samples: samples, border: l.border, end: end,
 		cursor: l.Start, step: l.StartStep, stopAfter: l.StopAfter,
 		warnings: warnings{warn: f.warn, prefix: f.prefix},
 	}
@@ -80,7 +84,7 @@ func (f *feed) run(ctx context.Context) error {
 		if epoch == l.Start.Epoch {
 			pos = l.Start.Pos
 		}
-		for ; pos < samples && ctx.Err() == nil; pos++ {
+		for ; pos < end && ctx.Err() == nil; pos++ {
 			w := <-free // never long: a worker ends when ctx does
 			w.sample.reset(Key{Epoch: epoch, Index: order.at(pos)})
 			st.Go(w.task)

@@ -22,6 +22,8 @@ type Line struct {
 	Epochs    int // run epochs Start.Epoch .. Epochs-1
 	StopAfter int // end after so many steps in all, as if the epochs were over; 0 for no bound
 
+	Shard Shard // which of several runs over the source this is
+
 	Workers int // goroutines that read and process samples; at least 1
 	OnError Policy
 
@@ -32,6 +34,10 @@ type Line struct {
 	// order, and is always epoch 0, so that two validations see the same pixels.
 	Validation *Line
 	Env        *Env
+
+	// Of a line that runs: batches end at multiples of border, 0 for none, and the
+	// last sample of a shard is end-1. See settled.
+	border, end int
 
 	// onPool lets the engine's tests look at the pools and change their settings.
 	onPool func(*pool)
@@ -96,6 +102,9 @@ func (l *Line) check() error {
 	wrong(l.BatchSize < 1, "the batch size is %d, want at least 1", l.BatchSize)
 	wrong(l.BatchSize%l.Frame.views() != 0, "the batch size is %d, want a multiple of %d, the views of an image", l.BatchSize, l.Frame.views())
 	wrong(l.Workers < 1, "%d workers, want at least 1", l.Workers)
+	if err := l.Shard.check(); err != nil {
+		errs = append(errs, err)
+	}
 	c := l.Start
 	wrong(c.Epoch < 0 || c.Pos < 0 || c.Pos > n || c.Skipped < 0 || c.Skipped > c.Pos || c.Failed < 0 || c.Failed > c.Skipped || l.StartStep < 0 || l.StopAfter < 0,
 		"cannot start at epoch %d, position %d (%d skipped, %d failed), step %d: the source has %d samples",

@@ -203,6 +203,11 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 	}
 	r.warn = env.Warn
+	l, err := l.settled(&env)
+	if err != nil {
+		return err
+	}
+	r.line = l
 	env.Start, env.StartStep, env.StopAfter = l.Start, l.StartStep, l.StopAfter
 	if env.Resume {
 		start, step, err := r.resume(ctx, &env)
@@ -253,7 +258,6 @@ func (r *run) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	var err error
 	r.pool, err = r.newPool(r.mem, buffers, newLayout(l.Frame, l.BatchSize, r.classes).size)
 	return err
 }

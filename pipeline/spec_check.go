@@ -103,7 +103,9 @@ func (c *checker) check() {
 		Frame: frame, Samples: samples, BatchSize: c.Batch.Size,
 		Workers: c.Run.Workers.or(runtime.GOMAXPROCS(0)), Threads: int(c.Run.Threads), Accepts: c.accepts,
 	}
-	_, c.env.Survey = surveyed(c.Samples)
+	if framed { // no Framer fails, or panics
+		_, c.env.Survey = surveyed(c.Source, c.Samples)
+	}
 	c.checkpoints()
 	if counted {
 		c.env.Classes = c.classes(c.Source)
@@ -297,14 +299,18 @@ func (s *Spec) accepts(k Kind) bool {
 // trains, which drops it, there is a second round.
 func (c *checker) plan() {
 	auto := false
+	border, err := borderOf(c.Sinks, func(s sinkItem) any { return s.Value })
+	if err != nil {
+		c.errorf("sinks", "%s", err)
+	}
 	for {
 		c.env.Shuffle = c.Batch.Shuffle.or(auto)
 		c.env.DropLast = c.Batch.Last.drop(auto)
-		rows := c.env.Samples * c.env.Frame.views()
-		c.env.StepsPerEpoch = rows / c.env.BatchSize
-		if !c.env.DropLast && rows%c.env.BatchSize != 0 {
-			c.env.StepsPerEpoch++
+		ends := border
+		if c.env.Shuffle {
+			ends = 0
 		}
+		c.env.StepsPerEpoch = stepsOf(0, c.env.Samples, c.env.BatchSize/c.env.Frame.views(), ends, c.env.DropLast)
 		if !c.planRound() {
 			break
 		}

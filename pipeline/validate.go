@@ -14,6 +14,7 @@ func (l *Line) asValidationOf(main *Line) *Line {
 	v.Seed, v.Workers = main.Seed, main.Workers
 	v.DropLast, v.Shuffle = false, false
 	v.Start, v.StartStep, v.Epochs, v.StopAfter = Cursor{}, 0, 1, 0
+	v.Shard, v.border = Shard{}, 0
 	return &v
 }
 

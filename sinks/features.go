@@ -47,13 +47,16 @@ const maxParts = 10_000
 // temporary name, synced and renamed, and then named in manifest.json, which is
 // replaced whole: what it names is there.
 //
-// A resumed run begins with the batch that the first missing part's first row was
-// in, so that batches, and with them all bytes, are those of a run that was never
-// stopped.
+// No batch has rows of two parts (Border). A resumed run begins after the last batch
+// of the parts that are there, so that batches, and with them all bytes, are those
+// of a run that was never stopped. The same makes the parts of a shard those of the
+// whole run; Merge joins them.
 type FeaturesSink struct {
 	opt FeaturesOptions
 	dir string
 
+	first    int // part of the run, or of its shard
+	parts    int // after the last of it
 	samples  int
 	manifest Manifest
 	schema   *arrow.Schema // nil before the first batch
@@ -75,12 +78,22 @@ type Manifest struct {
 	Source      string `json:"source"` // as the resolved YAML has it
 	BatchSize   int    `json:"batch_size"`
 	Seed        uint64 `json:"seed"`
-	Rows        int    `json:"rows"` // of all parts
-	Complete    bool   `json:"complete"`
+	// Shard is there in that of a run of which others have the other parts.
+	Shard    *ManifestShard `json:"shard,omitempty"`
+	Rows     int            `json:"rows"` // of all parts
+	Complete bool           `json:"complete"`
 	// Columns and Metadata are those of the schema; empty before the first part.
 	Columns  []ManifestColumn  `json:"columns"`
 	Metadata map[string]string `json:"metadata"` // weights_sha256, preprocessing and more
 	Parts    []ManifestPart    `json:"parts"`
+}
+
+// ManifestShard says which parts are to be in a manifest: First to End-1.
+type ManifestShard struct {
+	Index int `json:"index"` // from 0
+	Of    int `json:"of"`
+	First int `json:"first_part"`
+	End   int `json:"end_part"`
 }
 
 // ManifestColumn is a column of every part.
@@ -97,7 +110,7 @@ type ManifestPart struct {
 	End   int            `json:"end"`   // after the last index
 	Rows  int            `json:"rows"`
 	Files []ManifestFile `json:"files"`
-	Next  PlaceInRun     `json:"next"` // where a run goes on that has the parts up to this one
+	Next  PlaceInRun     `json:"next"` // where the run goes on that has the parts up to this one
 }
 
 // ManifestFile is a file of a part, named from the manifest's folder on.
@@ -142,6 +155,9 @@ func NewFeatures(o FeaturesOptions) (*FeaturesSink, error) {
 	return &FeaturesSink{opt: o, last: -1}, nil
 }
 
+// Border is the images a part.
+func (s *FeaturesSink) Border() int { return s.opt.RowsPerPart }
+
 // Accepts only features.
 func (s *FeaturesSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Features }
 
@@ -154,7 +170,7 @@ func (s *FeaturesSink) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	if env.DropLast {
 		errs = append(errs, errors.New("features are of every image: set batch.last: keep"))
 	}
-	parts := s.parts(env.Samples)
+	parts := s.partsOf(env.Samples)
 	if parts > maxParts {
 		errs = append(errs, config.Fieldf("rows_per_part", "makes %d parts of %d images, and there may be %d parts: set it to %d or more",
 			parts, env.Samples, maxParts, (env.Samples+maxParts-1)/maxParts))
@@ -165,8 +181,17 @@ func (s *FeaturesSink) Plan(env *pipeline.Env) (pipeline.Plan, error) {
 	}, errors.Join(errs...)
 }
 
-func (s *FeaturesSink) parts(samples int) int {
+func (s *FeaturesSink) partsOf(samples int) int {
 	return (samples + s.opt.RowsPerPart - 1) / s.opt.RowsPerPart
+}
+
+// rangeOf settles which parts the run has.
+func (s *FeaturesSink) rangeOf(env *pipeline.Env) {
+	s.samples, s.first, s.parts = env.Samples, 0, s.partsOf(env.Samples)
+	if env.Shard.Of > 1 {
+		s.first, s.parts = env.First/s.opt.RowsPerPart, s.partsOf(env.End)
+	}
+	s.part, s.last = s.first, int64(s.first)*int64(s.opt.RowsPerPart)-1
 }
 
 func (s *FeaturesSink) path(name string) string { return filepath.Join(s.dir, name) }
@@ -177,6 +202,7 @@ func (s *FeaturesSink) Resume(_ context.Context, env *pipeline.Env) (pipeline.Cu
 		return pipeline.Cursor{}, 0, fmt.Errorf("%w: %w", pipeline.ErrResume, err)
 	}
 	s.dir = filepath.Join(env.RunDir, s.opt.Dir)
+	s.rangeOf(env)
 	m, err := ReadManifest(s.dir)
 	if err != nil {
 		return fail(err)
@@ -198,6 +224,7 @@ func (s *FeaturesSink) Resume(_ context.Context, env *pipeline.Env) (pipeline.Cu
 		{"source", strings.TrimSpace(m.Source), strings.TrimSpace(fresh.Source), true},
 		{"batch_size", m.BatchSize, fresh.BatchSize, true},
 		{"seed", m.Seed, fresh.Seed, true},
+		{"shard", m.Shard.String(), fresh.Shard.String(), false},
 	} {
 		if of.was == of.now {
 			continue
@@ -217,12 +244,12 @@ func (s *FeaturesSink) Resume(_ context.Context, env *pipeline.Env) (pipeline.Cu
 		have++
 	}
 	if lost := len(m.Parts) - have; lost > 0 {
-		env.Warn(fmt.Sprintf("part %d in %s is missing or cut short, so it and the %d after it are computed again", have, s.dir, lost-1))
+		env.Warn(fmt.Sprintf("part %d in %s is missing or cut short, so it and the %d after it are computed again", s.first+have, s.dir, lost-1))
 		m.Parts, m.Complete = m.Parts[:have], false
 	}
-	s.manifest, s.part, s.resumed = *m, have, true
+	s.manifest, s.part, s.resumed = *m, s.first+have, true
 	if have == 0 {
-		return pipeline.Cursor{}, 0, nil
+		return pipeline.Cursor{Pos: env.First}, 0, nil
 	}
 	next := m.Parts[have-1].Next
 	return next.cursor(), next.Step, nil
@@ -251,9 +278,13 @@ func ReadManifest(dir string) (*Manifest, error) {
 	if err := json.Unmarshal(data, m); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
+	first := 0
+	if m.Shard != nil {
+		first = m.Shard.First
+	}
 	for i, p := range m.Parts {
-		if p.Part != i || p.First != i*m.RowsPerPart {
-			return nil, fmt.Errorf("%s: its part %d is number %d, of images %d and on", path, i, p.Part, p.First)
+		if p.Part != first+i || p.First != p.Part*m.RowsPerPart {
+			return nil, fmt.Errorf("%s: its part %d is number %d, of images %d and on", path, first+i, p.Part, p.First)
 		}
 		for _, f := range p.Files {
 			if !filepath.IsLocal(filepath.FromSlash(f.Name)) {
@@ -264,6 +295,14 @@ func ReadManifest(dir string) (*Manifest, error) {
 	return m, nil
 }
 
+// String says it as the run command does, from 1.
+func (s *ManifestShard) String() string {
+	if s == nil {
+		return "none"
+	}
+	return fmt.Sprintf("%d/%d", s.Index+1, s.Of)
+}
+
 const manifestName = "manifest.json"
 
 func (s *FeaturesSink) newManifest(env *pipeline.Env) (Manifest, error) {
@@ -271,6 +310,9 @@ func (s *FeaturesSink) newManifest(env *pipeline.Env) (Manifest, error) {
 		Version: 1, Format: s.opt.Format, Compression: s.opt.Compression, RowsPerPart: s.opt.RowsPerPart,
 		Images: env.Samples, BatchSize: env.BatchSize, Seed: env.Seed,
 		Columns: []ManifestColumn{}, Metadata: map[string]string{}, Parts: []ManifestPart{},
+	}
+	if env.Shard.Of > 1 {
+		m.Shard = &ManifestShard{Index: env.Shard.Index, Of: env.Shard.Of, First: s.first, End: s.parts}
 	}
 	var run struct {
 		Source yaml.Node `yaml:"source"`
@@ -292,7 +334,10 @@ func (s *FeaturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
 	if env.Epochs > 1 {
 		return fmt.Errorf("features are of one epoch, and the run has %d", env.Epochs)
 	}
-	s.dir, s.samples = filepath.Join(env.RunDir, s.opt.Dir), env.Samples
+	s.dir = filepath.Join(env.RunDir, s.opt.Dir)
+	if !s.resumed {
+		s.rangeOf(env)
+	}
 	s.after = placeInRun(env.Start, env.StartStep)
 	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		return fileError(s.dir, err)
@@ -324,12 +369,14 @@ func escapeGlob(name string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(name)
 }
 
-func (s *FeaturesSink) writeManifest() error {
-	data, err := json.MarshalIndent(s.manifest, "", "  ")
+func (s *FeaturesSink) writeManifest() error { return s.manifest.write(s.dir) }
+
+func (m *Manifest) write(dir string) error {
+	data, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
-	return replaceFile(s.path(manifestName), func(w io.Writer) error {
+	return replaceFile(filepath.Join(dir, manifestName), func(w io.Writer) error {
 		_, err := w.Write(append(data, '\n'))
 		return err
 	})
@@ -345,8 +392,8 @@ func (s *FeaturesSink) Write(_ context.Context, b *pipeline.Batch) error {
 	from := int64(s.part) * int64(s.opt.RowsPerPart)
 	for lo := 0; lo < len(index); {
 		i := index[lo]
-		if i <= s.last || i >= int64(s.samples) {
-			return fmt.Errorf("image %d comes after image %d of %d: features must come in the source's order, each once", i, s.last, s.samples)
+		if limit := min(s.samples, s.parts*s.opt.RowsPerPart); i <= s.last || i >= int64(limit) {
+			return fmt.Errorf("image %d comes after image %d of %d: features must come in the source's order, each once", i, s.last, limit)
 		}
 		if i < from {
 			s.last = i
@@ -367,7 +414,9 @@ func (s *FeaturesSink) Write(_ context.Context, b *pipeline.Batch) error {
 		}
 		lo = hi
 	}
-	s.after = placeInRun(b.Cursor, b.Step+1)
+	if len(index) > 0 { // one without rows only ends a run
+		s.after = placeInRun(b.Cursor, b.Step+1)
+	}
 	return nil
 }
 
@@ -395,16 +444,11 @@ func (s *FeaturesSink) meet(schema *arrow.Schema) error {
 	}
 	meta := schema.Metadata().ToMap()
 	if len(s.manifest.Parts) > 0 {
-		var differ []string
-		for _, k := range slices.Sorted(maps.Keys(meta)) {
-			if meta[k] != s.manifest.Metadata[k] {
-				differ = append(differ, k)
-			}
-		}
-		if !slices.EqualFunc(columns, s.manifest.Columns, func(a, b ManifestColumn) bool { return a.Name == b.Name && a.Type == b.Type }) {
+		differ := differing(meta, s.manifest.Metadata)
+		if !sameColumns(columns, s.manifest.Columns) {
 			differ = append(differ, "columns")
 		}
-		if len(differ) > 0 || len(meta) != len(s.manifest.Metadata) {
+		if len(differ) > 0 {
 			return fmt.Errorf("the parts in %s are not of this run, they differ in: %s; run without resuming, or under another name", s.dir, strings.Join(differ, ", "))
 		}
 	}
@@ -453,14 +497,13 @@ func (s *FeaturesSink) endPart(next PlaceInRun) error {
 	return s.writeManifest()
 }
 
-// Finish writes the parts that no later row has ended.
+// Finish writes the parts that no later row has ended, as if one came.
 func (s *FeaturesSink) Finish(context.Context) error {
 	if s.schema == nil {
 		return errors.New("no features came: a stage that computes them, as extract, must be under batches")
 	}
-	done := placeInRun(pipeline.Cursor{Epoch: s.after.Epoch + 1}, s.after.Step)
-	for s.part < s.parts(s.samples) {
-		if err := s.endPart(done); err != nil {
+	for s.part < s.parts {
+		if err := s.endPart(s.after); err != nil {
 			return err
 		}
 	}

@@ -302,7 +302,7 @@ func (r *partReader) columnsAre(columns []ManifestColumn) error {
 		}
 		return nil
 	}
-	if !slices.EqualFunc(columns, r.columns, func(a, b ManifestColumn) bool { return a.Name == b.Name && a.Type == b.Type }) {
+	if !sameColumns(columns, r.columns) {
 		return errors.New("it has other columns than the parts before it")
 	}
 	return nil
