@@ -124,7 +124,10 @@ func BenchmarkCrop224(b *testing.B) {
 		}
 		return err
 	}
-	report := func(b *testing.B) {
+	report := func(b *testing.B, cpu float64) {
+		if cpu = photoset.CPUSeconds() - cpu; cpu > 0 {
+			b.ReportMetric(float64(b.N)/cpu, "images/cpu-s")
+		}
 		rate := float64(b.N) / b.Elapsed().Seconds()
 		b.ReportMetric(rate, "images/s")
 		b.ReportMetric(rate*float64(pixels)/float64(len(files))/1e6, "MP/s")
@@ -134,17 +137,18 @@ func BenchmarkCrop224(b *testing.B) {
 	b.Run(name, func(b *testing.B) {
 		s := pipeline.NewSample(1, "bench", pipeline.Key{})
 		b.ReportAllocs()
-		i := 0
+		i, cpu := 0, photoset.CPUSeconds()
 		for b.Loop() {
 			if err := crop(s, i); err != nil {
 				b.Fatal(err)
 			}
 			i++
 		}
-		report(b)
+		report(b, cpu)
 	})
 	b.Run(name+"/parallel", func(b *testing.B) {
 		var next atomic.Int64
+		cpu := photoset.CPUSeconds()
 		b.RunParallel(func(pb *testing.PB) {
 			s := pipeline.NewSample(1, "bench", pipeline.Key{})
 			for pb.Next() {
@@ -154,6 +158,6 @@ func BenchmarkCrop224(b *testing.B) {
 				}
 			}
 		})
-		report(b)
+		report(b, cpu)
 	})
 }

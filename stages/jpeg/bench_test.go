@@ -53,7 +53,7 @@ func BenchmarkDecode(b *testing.B) {
 		b.Run(fmt.Sprintf("%s/%s", name, kind), func(b *testing.B) {
 			var pixels, size int
 			i := 0
-			cpu := cpuSeconds()
+			cpu := photoset.CPUSeconds()
 			for b.Loop() {
 				data := files[i%len(files)]
 				w, h, err := decode(data)
@@ -64,7 +64,7 @@ func BenchmarkDecode(b *testing.B) {
 				size += len(data)
 				i++
 			}
-			if cpu = cpuSeconds() - cpu; cpu > 0 {
+			if cpu = photoset.CPUSeconds() - cpu; cpu > 0 {
 				b.ReportMetric(float64(i)/cpu, "images/cpu-s")
 			}
 			s := b.Elapsed().Seconds()

@@ -1,12 +1,11 @@
 //go:build unix
 
-package jpeg
+package photoset
 
 import "syscall"
 
-// cpuSeconds is the processor time of this process, which a busy machine lengthens less than
-// that of the clock.
-func cpuSeconds() float64 {
+// CPUSeconds is the time that this process has computed, on all cores; it grows with no other's load.
+func CPUSeconds() float64 {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
 		return 0
