@@ -31,6 +31,10 @@ type opCase struct {
 	// smooth says that central differences make sense.
 	smooth bool
 	macs   int
+	// linear is the same op without an activation, for ops that are sums; cancels says
+	// that these may cancel more than those of the table do.
+	linear  func() opCase
+	cancels bool
 }
 
 // tensors are those of one opCase.
@@ -71,6 +75,11 @@ func convCase(n, c, h, w, o int, g net.Conv) opCase {
 		tolerance: sum32, gradTolerance: sum32,
 		smooth: g.Act != net.ReLU,
 		macs:   ys.Len() * ws.Image(),
+		linear: func() opCase {
+			plain := g
+			plain.Act = net.None
+			return convCase(n, c, h, w, o, plain)
+		},
 	}
 }
 
@@ -94,6 +103,7 @@ func denseCase(n, c, h, w, o int, a net.Activation) opCase {
 		tolerance: sum32, gradTolerance: sum32,
 		smooth: a != net.ReLU,
 		macs:   ys.Len() * xs.Image(),
+		linear: func() opCase { return denseCase(n, c, h, w, o, net.None) },
 	}
 }
 
@@ -204,6 +214,7 @@ func avgPoolCase(n, c, h, w int, g net.Pool) opCase {
 		},
 		tolerance: 5e-7, gradTolerance: 3e-7,
 		smooth: true,
+		linear: func() opCase { return avgPoolCase(n, c, h, w, g) },
 	}
 }
 

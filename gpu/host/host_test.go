@@ -105,7 +105,15 @@ func TestWinograd(t *testing.T) {
 	}
 }
 
-func FuzzGeometry(f *testing.F) { enginetest.Fuzz(f, newEngine) }
+// TestManyShapes is thousands of geometries, at every level.
+func TestManyShapes(t *testing.T) {
+	eachLevel(t, func(t *testing.T, newEngine func() net.Engine) { enginetest.Shapes(t, newEngine, 1000) })
+}
+
+func FuzzConv(f *testing.F)  { enginetest.FuzzConv(f, newEngine) }
+func FuzzDense(f *testing.F) { enginetest.FuzzDense(f, newEngine) }
+func FuzzPool(f *testing.F)  { enginetest.FuzzPool(f, newEngine) }
+func FuzzLRN(f *testing.F)   { enginetest.FuzzLRN(f, newEngine) }
 
 func FuzzWinograd(f *testing.F) {
 	enginetest.FuzzConvs(f, func() net.Engine {
