@@ -179,7 +179,7 @@ func reportFlops(b *testing.B, e net.Engine, gflops float64) {
 // Conv times the passes of AlexNet's convolutions: dgrad the input's gradient,
 // wgrad the weights' (and bias's). An engine computes both gradients in one op,
 // so dgrad counts the time of ConvGrad less that of wgrad alone.
-func Conv(b *testing.B, newEngine func() net.Engine) {
+func Conv(b *testing.B, variants ...Variant) {
 	n := batchSize(b, 32)
 	for _, l := range []struct {
 		name string
@@ -191,7 +191,7 @@ func Conv(b *testing.B, newEngine func() net.Engine) {
 		{"conv4", convCase(n, 384, 13, 13, 384, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 2, Act: net.ReLU})},
 		{"conv5", convCase(n, 384, 13, 13, 256, net.Conv{Size: 3, Stride: 1, Pad: 1, Groups: 2, Act: net.ReLU})},
 	} {
-		b.Run(l.name, func(b *testing.B) { l.c.passes(b, newEngine) })
+		b.Run(l.name, func(b *testing.B) { l.c.passes(b, variants) })
 	}
 }
 
@@ -206,50 +206,75 @@ func Dense(b *testing.B, newEngine func() net.Engine) {
 		{"fc7", denseCase(n, 4096, 1, 1, 4096, net.ReLU)},
 		{"fc8", denseCase(n, 4096, 1, 1, 1000, net.None)},
 	} {
-		b.Run(l.name, func(b *testing.B) { l.c.passes(b, newEngine) })
+		b.Run(l.name, func(b *testing.B) { l.c.passes(b, []Variant{{New: newEngine}}) })
 	}
 }
 
-func (c opCase) passes(b *testing.B, newEngine func() net.Engine) {
-	e := open(b, newEngine)
-	ts := c.benchTensors(b, e)
+// A Variant is one of several engines that are measured side by side; its name is
+// the last of its benchmarks'.
+type Variant struct {
+	Name string
+	New  func() net.Engine
+}
+
+func (c opCase) passes(b *testing.B, variants []Variant) {
+	for _, pass := range []struct {
+		name string
+		f    func(*testing.B, opCase, net.Engine, tensors)
+	}{{"forward", benchForward}, {"wgrad", benchWeightGrad}, {"dgrad", benchDataGrad}} {
+		b.Run(pass.name, func(b *testing.B) {
+			for _, v := range variants {
+				run := func(b *testing.B) {
+					e := open(b, v.New)
+					pass.f(b, c, e, c.benchTensors(b, e))
+				}
+				if v.Name == "" {
+					run(b)
+				} else {
+					b.Run(v.Name, run)
+				}
+			}
+		})
+	}
+}
+
+func benchForward(b *testing.B, c opCase, e net.Engine, ts tensors) {
+	for b.Loop() {
+		c.forward(e, ts)
+		sync(b, e)
+	}
+	reportFlops(b, e, 2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9)
+}
+
+func benchWeightGrad(b *testing.B, c opCase, e net.Engine, ts tensors) {
+	ts.dx = nil
+	for b.Loop() {
+		c.backward(e, ts)
+		sync(b, e)
+	}
+	reportFlops(b, e, 2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9)
+}
+
+// benchDataGrad reports the fastest of both gradients, less the fastest of the
+// weights' alone.
+func benchDataGrad(b *testing.B, c opCase, e net.Engine, ts tensors) {
 	noDX := ts
 	noDX.dx = nil
-	gflops := func(b *testing.B) {
-		reportFlops(b, e, 2*float64(c.macs)*float64(b.N)/b.Elapsed().Seconds()/1e9)
+	both, alone := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
+	for b.Loop() {
+		start := time.Now()
+		c.backward(e, noDX)
+		sync(b, e)
+		middle := time.Now()
+		c.backward(e, ts)
+		sync(b, e)
+		alone, both = min(alone, middle.Sub(start)), min(both, time.Since(middle))
 	}
-	b.Run("forward", func(b *testing.B) {
-		for b.Loop() {
-			c.forward(e, ts)
-			sync(b, e)
-		}
-		gflops(b)
-	})
-	b.Run("wgrad", func(b *testing.B) {
-		for b.Loop() {
-			c.backward(e, noDX)
-			sync(b, e)
-		}
-		gflops(b)
-	})
-	// The fastest of both gradients, less the fastest of the weights' alone.
-	b.Run("dgrad", func(b *testing.B) {
-		both, alone := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
-		for b.Loop() {
-			start := time.Now()
-			c.backward(e, noDX)
-			sync(b, e)
-			middle := time.Now()
-			c.backward(e, ts)
-			sync(b, e)
-			alone, both = min(alone, middle.Sub(start)), min(both, time.Since(middle))
-		}
-		if both <= alone {
-			b.Log("the machine is too busy to tell the two gradients apart; run it longer")
-			return
-		}
-		reportFlops(b, e, 2*float64(c.macs)/(both-alone).Seconds()/1e9)
-	})
+	if both <= alone {
+		b.Log("the machine is too busy to tell the two gradients apart; run it longer")
+		return
+	}
+	reportFlops(b, e, 2*float64(c.macs)/(both-alone).Seconds()/1e9)
 }
 
 func (c *opCase) benchTensors(b *testing.B, e net.Engine) tensors {

@@ -14,12 +14,15 @@ import (
 )
 
 // newEngine is of the level that SLUICE_CPU says, like gpu.Open's.
-func newEngine() net.Engine {
+func newEngine() net.Engine { return with()() }
+
+// with makes engines of that level with some options.
+func with(options ...host.Option) func() net.Engine {
 	level, err := simd.Choose(os.Getenv("SLUICE_CPU"))
 	if err != nil {
 		panic(err)
 	}
-	return host.New(0, level)
+	return func() net.Engine { return host.New(0, level, options...) }
 }
 
 // eachLevel runs f at every level that this machine has.
@@ -33,9 +36,14 @@ func eachLevel(t *testing.T, f func(t *testing.T, newEngine func() net.Engine)) 
 
 func BenchmarkTrainStep(b *testing.B) { enginetest.TrainStep(b, newEngine) }
 func BenchmarkInfer(b *testing.B)     { enginetest.Infer(b, newEngine) }
-func BenchmarkConv(b *testing.B)      { enginetest.Conv(b, newEngine) }
 func BenchmarkDense(b *testing.B)     { enginetest.Dense(b, newEngine) }
 func BenchmarkMemory(b *testing.B)    { enginetest.Memory(b, newEngine) }
+
+// BenchmarkConv computes each layer directly and, all but conv1, by Winograd's
+// algorithm: GFLOP/s are those of the direct way, so that %peak may be over 100.
+func BenchmarkConv(b *testing.B) {
+	enginetest.Conv(b, enginetest.Variant{Name: "direct", New: with(host.WithWinograd(host.Nowhere))}, enginetest.Variant{Name: "winograd", New: newEngine})
+}
 
 // BenchmarkThreads is how much two threads are worth.
 func BenchmarkThreads(b *testing.B) {
