@@ -211,9 +211,13 @@ type Survey struct {
 
 // surveyed says which of the sample stages a Survey has, and the size of images
 // after them: those before anything random, up to the last after which an image is
-// the whole canvas. It asks only stages that were built.
-func surveyed(items []sampleItem) (n int, f Frame) {
+// the whole canvas. The frame of the file is known to be right.
+func surveyed(src sourceItem, items []sampleItem) (n int, f Frame) {
 	var at Frame
+	if framer, ok := src.Value.(Framer); ok {
+		at, _ = framer.Frame(at)
+		f = Frame{W: at.W, H: at.H}
+	}
 	calm := 0
 	for i, item := range items {
 		if r, ok := item.Value.(RandomStage); item.Value == nil || ok && r.Random() {
@@ -230,7 +234,7 @@ func surveyed(items []sampleItem) (n int, f Frame) {
 			n, f = calm, Frame{W: at.W, H: at.H}
 		}
 	}
-	if n == 0 {
+	if f.W == 0 { // they differ in size to the end
 		n = calm
 	}
 	return n, f
@@ -238,7 +242,7 @@ func surveyed(items []sampleItem) (n int, f Frame) {
 
 // Survey makes the pass. A Spec is good for one: make another for the run.
 func (s *Spec) Survey() (*Survey, error) {
-	n, f := surveyed(s.Samples)
+	n, f := surveyed(s.Source, s.Samples)
 	items := s.Samples[:n]
 	v := &Survey{Source: s.Source.Name, Images: s.env.Samples, W: f.W, H: f.H, tallies: &tallies{}}
 	chain := steps(items)

@@ -23,6 +23,14 @@ type noiseSource struct {
 
 func (s *noiseSource) Len() int { return s.n }
 
+// Frame is that of pictures of one size.
+func (s *noiseSource) Frame(in Frame) (Frame, error) {
+	if !s.varied {
+		in.W, in.H = s.side, s.side
+	}
+	return in, nil
+}
+
 func (s *noiseSource) image(i int) *augment.RGB {
 	w, h := s.side, s.side
 	if s.varied {
@@ -219,9 +227,10 @@ func TestSurveyed(t *testing.T) {
 		samples, stages string
 		side            int
 	}{
+		{"[noise_wants, noise_draws]", "noise_wants", 12},
 		{"[noise_crop: {size: 10}, noise_crop: {size: 8}]", "noise_crop", 10},
 		{"[noise_crop: {size: 10}, noise_draws, noise_crop: {size: 8}]", "noise_crop", 10},
-		{"[noise_draws, noise_crop: {size: 8}]", "", 0},
+		{"[noise_draws, noise_crop: {size: 8}]", "", 12},
 		{"[noise_crop: {size: 8}, noise_wants, noise_draws]", "noise_crop noise_wants", 8},
 	} {
 		v := survey(t, c.samples, "")
