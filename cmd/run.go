@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -17,7 +18,7 @@ func newRun() *cobra.Command {
 	var s settings
 	var quiet bool
 	var steps int
-	var resume string
+	var resume, shard string
 	var format string
 	c := &cobra.Command{
 		Use:   "run FILE",
@@ -32,10 +33,14 @@ With "checkpoints" among its sinks, or "features", a run that was stopped, or
 killed at any moment, can be gone on with by --resume, in its folder, to the same bits as if it
 had run through. A file that has since changed in what changes the numbers is
 refused, with the difference; --resume=force goes on all the same. The number of
-epochs may change where the schedule does not depend on it.`,
+epochs may change where the schedule does not depend on it.
+
+A features run can be shared out to n machines that see the same files: --shard 1/n
+to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
 		Example: `  pipeline run examples/quickstart/train.yaml
   pipeline run train.yaml --epochs 5 --set batches.train.solver.lr=0.02
   pipeline run train.yaml --resume
+  pipeline run extract.yaml --shard 2/4
   pipeline run train.yaml --log-format json | tee log.jsonl`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -48,12 +53,17 @@ epochs may change where the schedule does not depend on it.`,
 			if steps < 0 {
 				return usagef("--steps is at least 1, not %d", steps)
 			}
+			part, err := parseShard(shard, os.Getenv(jobIndex))
+			if err != nil {
+				return err
+			}
 			spec, err := s.load(args[0])
 			if err != nil {
 				return err
 			}
 			r := &runner{
-				spec: spec, again: func() (*pipeline.Spec, error) { return s.load(args[0]) }, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
+				shard: part,
+				spec:  spec, again: func() (*pipeline.Spec, error) { return s.load(args[0]) }, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
 				stderr:  c.ErrOrStderr(),
 				human:   c.OutOrStdout(),
 				console: newConsole(c.OutOrStdout(), c.ErrOrStderr(), format == "json", quiet),
@@ -69,6 +79,7 @@ epochs may change where the schedule does not depend on it.`,
 	c.Flags().StringVar(&resume, "resume", "", "go on with the run of that name where it was; =force though the file has changed")
 	c.Flags().Lookup("resume").NoOptDefVal = "exact"
 	c.Flags().IntVar(&steps, "steps", 0, "end after so many steps in all, as if the epochs were over")
+	c.Flags().StringVar(&shard, "shard", "", "compute only the i-th of n parts of the features, as 2/4 (auto/4: by "+jobIndex+"); merge joins them")
 	c.Flags().StringVar(&format, "log-format", "text", "text, or json for one object a line on standard output")
 	return c
 }
@@ -81,6 +92,7 @@ type runner struct {
 	sets          []string
 	quiet         bool
 	steps         int
+	shard         pipeline.Shard
 	resume        string // "", "exact" or "force"
 	human, stderr io.Writer
 	console       *console
@@ -107,8 +119,15 @@ func (r *runner) run(ctx context.Context) error {
 	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "console", Sink: r.console})
 
 	line.StopAfter = r.steps
+	if r.shard.Of > 1 {
+		if err := line.ShareOut(r.shard); err != nil {
+			return usagef("--shard: %w", err)
+		}
+		line.Env.Name += shardSuffix(r.shard)
+		line.Env.RunDir += shardSuffix(r.shard)
+	}
 	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
-	line.Env.Warn = func(text string) { fmt.Fprintln(r.stderr, "pipeline: "+text) }
+	line.Env.Warn = func(text string) { r.console.warn(r.stderr, "pipeline: "+text) }
 
 	began := time.Now()
 	open := openRunDir

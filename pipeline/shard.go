@@ -66,6 +66,17 @@ func stepsOf(first, end, perBatch, border int, drop bool) (steps int) {
 	return steps
 }
 
+// ShareOut makes the line one shard of it. It is an error if the line cannot be
+// shared out, or has no such shard.
+func (l *Line) ShareOut(s Shard) error {
+	l.Shard = s
+	if err := l.check(); err != nil {
+		return err
+	}
+	_, err := l.settled(&Env{})
+	return err
+}
+
 // settled is the line with what follows from its sinks: where batches end, and
 // which samples its shard has, which env is told.
 func (l *Line) settled(env *Env) (*Line, error) {

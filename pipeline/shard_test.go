@@ -111,8 +111,10 @@ func TestShardsThatCannotBe(t *testing.T) {
 		l := borderLine(50, 6, &borderSink{border: 20})
 		l.Shard = Shard{1, 3}
 		edit(l)
-		if err := l.Run(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("error %v, want %q", err, want)
+		for _, err := range []error{l.ShareOut(l.Shard), l.Run(t.Context())} {
+			if err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("error %v, want %q", err, want)
+			}
 		}
 	}
 }
