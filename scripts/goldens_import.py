@@ -3,12 +3,13 @@ write them, and the logits that PyTorch computes with them.
 
     python3 scripts/goldens_import.py
 
-Needs torch; written with 1.13. It writes into net/torch/testdata and
-net/caffe/testdata. Networks are those of torchvision's AlexNet, Caffe's
+Needs torch; written with 1.13. It writes into net/torch/testdata,
+net/caffe/testdata and cmd/testdata/squeezenet. Networks are those of torchvision's AlexNet, Caffe's
 bvlc_alexnet and SqueezeNet 1.0 with narrow layers, so that the files are small. The image
 is that of net/nettest.Picture. Logits are computed in float64. Nothing is shared
 with the Go code, so that a mistake shows: not the writer of protocol buffers, nor
-the normalisation.
+the normalisation. Files come out with the same bytes every time, but for those of
+torch.save's first format, which holds addresses of memory.
 """
 
 import json
@@ -234,5 +235,37 @@ def caffe():
     write_logits(os.path.join(out, "caffenet.json"), logits([104.0, 117.0, 123.0], True))
 
 
+# SqueezeNet 1.0 with an eighth of its channels, for images less the mean 104, 117, 123.
+def squeezenet():
+    out = folder("cmd", "testdata", "squeezenet")
+    torch.manual_seed(2016)
+    state = {}
+
+    def conv(name, i, o, size):
+        state[name + ".weight"] = torch.randn(o, i, size, size) * (2 / (i * size * size)) ** 0.5
+        state[name + ".bias"] = torch.randn(o)
+
+    def apply(name, x, stride=1, padding=0):
+        return F.relu(F.conv2d(x, state[name + ".weight"].double(), state[name + ".bias"].double(), stride, padding))
+
+    conv("conv1", 3, 12, 7)
+    x = picture(227, 227)[:, [2, 1, 0]] - torch.tensor([104.0, 117.0, 123.0]).double().view(1, 3, 1, 1)
+    x = F.max_pool2d(apply("conv1", x, 2), 3, 2, ceil_mode=True)
+    for n, squeeze, expand in [(2, 2, 8), (3, 2, 8), (4, 4, 16), (5, 4, 16), (6, 6, 24), (7, 6, 24), (8, 8, 32), (9, 8, 32)]:
+        fire = "fire%d/" % n
+        conv(fire + "conv1x1_1", x.shape[1], squeeze, 1)
+        conv(fire + "conv1x1_2", squeeze, expand, 1)
+        conv(fire + "conv3x3_2", squeeze, expand, 3)
+        x = apply(fire + "conv1x1_1", x)
+        x = torch.cat([apply(fire + "conv1x1_2", x), apply(fire + "conv3x3_2", x, 1, 1)], 1)
+        if n in (4, 8):
+            x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+    conv("conv_final", x.shape[1], 125, 1)
+    scores = apply("conv_final", x, 1, 1).mean((2, 3))
+    write_safetensors(os.path.join(out, "squeezenet.safetensors"), state)
+    write_logits(os.path.join(out, "scores.json"), torch.cat([scores, x.mean((2, 3))], 1))
+
+
 torchvision()
 caffe()
+squeezenet()

@@ -25,7 +25,14 @@ func Picture(h, w int) []byte {
 func Logits(t testing.TB, e net.Engine, plan *net.NetPlan, tensors []net.NamedTensor, pixels []byte) []float32 {
 	t.Helper()
 	logits, _ := plan.Logits()
-	part, err := plan.Until(logits)
+	return Outputs(t, e, plan, tensors, pixels, logits)[0]
+}
+
+// Outputs runs an image through a network with these weights on e, and gives the
+// outputs of layers.
+func Outputs(t testing.TB, e net.Engine, plan *net.NetPlan, tensors []net.NamedTensor, pixels []byte, layers ...string) [][]float32 {
+	t.Helper()
+	part, err := plan.Until(layers...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,9 +54,11 @@ func Logits(t testing.TB, e net.Engine, plan *net.NetPlan, tensors []net.NamedTe
 	if err := n.Forward(t.Context(), in, 0, false); err != nil {
 		t.Fatal(err)
 	}
-	out, err := n.Activation(nil, logits, 1)
-	if err != nil {
-		t.Fatal(err)
+	out := make([][]float32, len(layers))
+	for i, layer := range layers {
+		if out[i], err = n.Activation(nil, layer, 1); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return out
 }
