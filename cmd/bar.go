@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/vbauerster/mpb/v8"
@@ -15,13 +16,17 @@ import (
 type barView struct {
 	out  *os.File
 	prog *progress
-	mpb  *mpb.Progress
 	bar  *mpb.Bar
+
+	mu  sync.Mutex // of mpb, which warnings come to from any goroutine
+	mpb *mpb.Progress
 }
 
 func (v *barView) begin(p *progress) {
 	v.prog = p
+	v.mu.Lock()
 	v.mpb = mpb.New(mpb.WithOutput(v.out), mpb.WithRefreshRate(200*time.Millisecond))
+	v.mu.Unlock()
 	top := mpb.BarFillerFunc(func(w io.Writer, s decor.Statistics) error {
 		_, err := io.WriteString(w, v.prog.barLine(s.AvailableWidth))
 		return err
@@ -41,6 +46,17 @@ func (v *barView) begin(p *progress) {
 func (v *barView) step() {}
 
 func (v *barView) line(text string) { fmt.Fprintln(v.mpb, text) }
+
+// above writes a line above the two, if they are drawn at the moment.
+func (v *barView) above(text string) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.mpb == nil {
+		return false
+	}
+	_, err := fmt.Fprintln(v.mpb, text)
+	return err == nil // it is an error once the display has ended
+}
 
 func (v *barView) close() {
 	if v.mpb != nil {

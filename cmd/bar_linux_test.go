@@ -65,16 +65,26 @@ func TestBarOnATerminal(t *testing.T) {
 			time.Sleep(150 * time.Millisecond)
 		}
 		send(t, c, pipeline.Metric{Event: "validation", Step: 3, Top1: 0.5})
+		var elsewhere strings.Builder
+		c.warn(&elsewhere, "not here")
+		c.warn(tty, "mind this")
 		if err := c.Close(); err != nil {
 			t.Fatal(err)
 		}
+		c.warn(tty, "and that")
 		tty.Close()
+		if elsewhere.String() != "not here\n" {
+			t.Errorf("%d columns: standard error, which is no terminal, got %q", columns, elsewhere.String())
+		}
 		text := <-shown
 		if !strings.Contains(text, "epoch 1/20") {
 			t.Errorf("%d columns: nothing shown: %q", columns, text)
 		}
 		if !strings.Contains(text, "epoch 1/20  validation  loss") || !strings.Contains(text[strings.LastIndex(text, "validation"):], "epoch 1/20") {
 			t.Errorf("%d columns: no line for the validation above the bar: %q", columns, text)
+		}
+		if _, after, ok := strings.Cut(text, "mind this"); !ok || !strings.Contains(after, "epoch 1/20") || !strings.HasSuffix(strings.TrimSpace(after), "and that") {
+			t.Errorf("%d columns: no warning above the bar, or none after it: %q", columns, text)
 		}
 		if columns >= 80 && (!strings.Contains(text, "[") || !strings.Contains(text, "images/s")) {
 			t.Errorf("%d columns: no bar or no numbers: %q", columns, text)

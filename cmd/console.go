@@ -111,6 +111,15 @@ func (c *console) Close() error {
 	return nil
 }
 
+// warn tells what is no metric: above a display that would draw over it, where both
+// are on a terminal.
+func (c *console) warn(stderr io.Writer, text string) {
+	if bar, ok := c.view.(*barView); ok && isTerminal(stderr) && bar.above(text) {
+		return
+	}
+	fmt.Fprintln(stderr, text)
+}
+
 type quietView struct{}
 
 func (quietView) begin(*progress) {}
