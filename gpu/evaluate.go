@@ -25,10 +25,11 @@ func init() {
 type EvaluateOptions struct {
 	Weights Files `yaml:"weights" config:"required" doc:"a safetensors file that a training run wrote, or a list of them, whose predictions are averaged; each says what its network and its classes are"`
 	// Preprocessing is "same" or "any".
-	Preprocessing string `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation, ten_crop in the place of center_crop aside; any: take them"`
-	Device        string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Winograd      bool   `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
-	LogEvery      int    `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
+	Preprocessing string    `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation, ten_crop in the place of center_crop aside; any: take them"`
+	Device        string    `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats"`
+	Winograd      bool      `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
+	LogEvery      int       `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
 
 // Files are names of files. In YAML one name stands for a list of it.

@@ -39,10 +39,11 @@ type ExtractOptions struct {
 	Logits    bool     `yaml:"logits" doc:"a column of the last layer's outputs before the softmax, one a class of the weights"`
 	TopK      int      `yaml:"top_k" doc:"columns top_labels and top_scores of that many classes of the weights, the likeliest first"`
 	// Preprocessing is "same" or "any".
-	Preprocessing string `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
-	Device        string `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Winograd      bool   `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
-	LogEvery      int    `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
+	Preprocessing string    `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
+	Device        string    `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
+	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats"`
+	Winograd      bool      `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
+	LogEvery      int       `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
 
 // Extract is the stage that computes features. It holds up to two batches, one

@@ -1,6 +1,7 @@
 // Package gpu runs networks on devices.
 //
 //	open.go       the engine for a device
+//	precision.go  how numbers are held
 //	feed.go       the two inputs of a network: one is loaded while the other computes
 //	train.go      the stage that learns
 //	early_stop.go when a run has learnt enough
