@@ -115,7 +115,7 @@ func (w *watched) learn(s net.Stats, o Watch, classes int) {
 	}
 	text := fmt.Sprintf("the loss has stayed at %.3f = ln(%d), that of guessing, for %d steps: the network learns nothing. "+
 		"Often the learning rate is too high or too low (try a tenth, and three times as much, with some solver.warmup), or the initial weights or biases do not suit the pixels "+
-		"(try bias: 0.1 or std: 0 in alexnet, and a look at input.scale), or the labels are wrong", mean, classes, o.FlatSteps)
+		"(try bias: 0.1 in alexnet, and a look at input.scale), or the labels are wrong", mean, classes, o.FlatSteps)
 	w.warn("flat", text)
 	if o.Lost == stopLost {
 		w.Lost = text

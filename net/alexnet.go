@@ -17,7 +17,7 @@ type AlexNet struct {
 	Mean    Mean    `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, three for red, green, blue, imagenet (the default), auto for the mean image of the training images as in the paper, auto_channels for the mean of its colours, or a file that the stats command wrote"`
 	Dropout float32 `yaml:"dropout" doc:"fraction of fc6's and fc7's outputs that are dropped in training"`
 	Std     float32 `yaml:"std" doc:"standard deviation of the initial weights; 0 is He's rule, with a scale of 1/58 to suit it"`
-	Bias    float32 `yaml:"bias" doc:"initial bias of conv2, conv4, conv5, fc6 and fc7; with few classes the paper's 1 makes the first steps overshoot: 0.1 does not (recipes/README.md says why). Try 0.1, or std: 0, too if the loss stays where it began, at ln(classes)"`
+	Bias    float32 `yaml:"bias" doc:"initial bias of conv2, conv4, conv5, fc6 and fc7; with few classes the paper's 1 makes the first steps overshoot: 0.1 does not (recipes/README.md says why). Try 0.1, too, if the loss stays where it began, at ln(classes)"`
 	Conv6   int     `yaml:"conv6,omitempty" doc:"kernels of a sixth convolution, 3 x 3 over the last pooling, as in the paper's CNN* (section 6.1, which does not say how many); 0: none"`
 }
 
