@@ -189,7 +189,7 @@ func (o InitFrom) rules(p *net.NetPlan) (map[string]LayerStart, error) {
 
 // match compares the network with the file's tensors.
 func (o InitFrom) match(p *net.NetPlan, rules map[string]LayerStart, tensors []net.NamedTensor, meta map[string]string, classes []string) (*start, error) {
-	s := &start{file: o.File, inputs: otherInput(p.Input, meta["input"])}
+	s := &start{file: o.File, inputs: otherInput(p, meta["input"])}
 	have := map[string][]int{}
 	for _, t := range tensors {
 		if t.Role == net.RoleWeight {
@@ -260,19 +260,21 @@ func otherClasses(text string, classes []string) bool {
 
 // otherInput says how the network of a file sees pixels, if that is not how this one
 // does.
-func otherInput(s net.InputSpec, text string) string {
+func otherInput(p *net.NetPlan, text string) string {
 	var was inputAbout
 	if json.Unmarshal([]byte(text), &was) != nil {
 		return "" // it does not say
 	}
-	here := aboutInput(s)
+	here := aboutInput(p.Input)
 	var list []string
 	differs := func(what string, a, b any) {
 		if x, y := fmt.Sprint(a), fmt.Sprint(b); x != y {
 			list = append(list, fmt.Sprintf("%s %s (%s here)", what, x, y))
 		}
 	}
-	differs("mean", was.Mean, here.Mean)
+	if p.MeanFrom == "" { // or it is known when training begins
+		differs("mean", was.Mean, here.Mean)
+	}
 	differs("scale", was.Scale, here.Scale)
 	differs("channels", cmp.Or(was.Channels, "rgb"), here.Channels)
 	return strings.Join(list, ", ")

@@ -11,7 +11,7 @@ import (
 // InputOptions say how pixels become the first activation: (pixel - mean + PCA
 // shift) * scale, and zeros around.
 type InputOptions struct {
-	Mean     Mean    `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, three for red, green, blue, or imagenet for its; auto: the mean image of the training images, computed before the run and kept (auto_channels: the mean of its colours); or a file that the stats command wrote"`
+	Mean     Mean    `yaml:"mean" doc:"subtracted from each pixel, in levels 0..255: one number, three for red, green, blue, or imagenet for its; auto: the mean image of the training images, computed before the run and kept (auto_channels: the mean of its colours); or a file: of the stats command, or weights that carry their mean"`
 	Scale    Triple  `yaml:"scale" doc:"what the difference is multiplied by: one number, or three"`
 	Pad      Padding `yaml:"pad" doc:"zeros around the image, in pixels: one number, or [top, bottom, left, right]"`
 	Channels string  `yaml:"channels" doc:"rgb, or bgr for weights that come from Caffe; mean and scale are red, green, blue all the same"`

@@ -65,8 +65,8 @@ func (Mean) ConfigType() string {
 	return "a number, a list of 3, imagenet, auto, auto_channels or a .safetensors file"
 }
 
-// ReadMean reads the mean image of a file of statistics, or the mean of its channels if
-// it has none.
+// ReadMean reads the mean that is in a file: the mean image of statistics, or the mean
+// of their channels if they have none, or what weights carry.
 func ReadMean(file string) (*MeanImage, error) {
 	f, err := os.Open(file)
 	if err != nil {
@@ -77,7 +77,7 @@ func ReadMean(file string) (*MeanImage, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", file, err)
 	}
-	for _, name := range []string{MeanName, ChannelMeanName} {
+	for _, name := range []string{MeanName, ChannelMeanName, InputMeanName} {
 		i := slices.IndexFunc(tensors, func(t NamedTensor) bool { return t.Name == name })
 		if i < 0 {
 			continue
@@ -92,7 +92,8 @@ func ReadMean(file string) (*MeanImage, error) {
 		}
 		return m, err
 	}
-	return nil, fmt.Errorf("%s has neither a tensor %q nor %q: name a file that the stats command wrote", file, MeanName, ChannelMeanName)
+	return nil, fmt.Errorf("%s has neither of the tensors %q, %q and %q: name a file that the stats command wrote, or weights of a network with mean: auto",
+		file, MeanName, ChannelMeanName, InputMeanName)
 }
 
 // meanOf makes a mean image of a tensor.

@@ -130,9 +130,18 @@ func TestMeanTravels(t *testing.T) {
 			t.Fatal(err)
 		}
 		record.Release()
+		content := slices.Clone(file.Bytes())
 		read, _, err := net.ReadSafetensors(&file)
 		if err != nil {
 			t.Fatal(err)
+		}
+
+		name := filepath.Join(t.TempDir(), "w.safetensors")
+		if err := os.WriteFile(name, content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if m, err := net.ReadMean(name); err != nil || m.H != mean.H || m.W != mean.W || !slices.Equal(m.Pixels, mean.Pixels) {
+			t.Errorf("the mean of a file of weights is %+v, %v", m, err)
 		}
 
 		other := meanNet(t, "auto", false)
