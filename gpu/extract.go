@@ -336,7 +336,11 @@ func (x *Extract) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.
 // identify copies what the rows of a batch are of, since the batch goes as soon as
 // it is loaded.
 func (x *Extract) identify(b *pipeline.Batch, images pipeline.Images) (identity, error) {
-	rows := identity{cursor: b.Cursor, epoch: b.Epoch, step: b.Step, views: x.views}
+	n := images.N / x.views
+	rows := identity{
+		cursor: b.Cursor, epoch: b.Epoch, step: b.Step, views: x.views,
+		index: make([]int64, 0, n), label: make([]int32, 0, n), name: make([]string, 0, n),
+	}
 	for i, index := range images.Index {
 		if i%x.views == 0 {
 			rows.index, rows.label, rows.name = append(rows.index, index), append(rows.label, images.Label[i]), append(rows.name, images.Name[i])
@@ -500,6 +504,7 @@ func (x *Extract) best(rows identity, k int) (labels []int32, scores []float32, 
 		logitsOf = scoresOf
 	}
 	classes := len(scoresOf) / n
+	labels, scores = make([]int32, 0, n*k), make([]float32, 0, n*k)
 	order := make([]int32, classes)
 	for i := range n {
 		logits, probabilities := logitsOf[i*classes:][:classes], scoresOf[i*classes:][:classes]

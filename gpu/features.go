@@ -5,7 +5,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -57,13 +56,17 @@ func (x *Extract) record(rows identity) (arrow.Record, error) {
 		d.Release()
 	}
 	add(plain(arrow.PrimitiveTypes.Int64, n, arrow.Int64Traits.CastToBytes(rows.index)))
-	offsets, text := make([]int32, 1, n+1), strings.Builder{}
+	offsets, length := make([]int32, 1, n+1), 0
 	for _, name := range rows.name {
-		text.WriteString(name)
-		offsets = append(offsets, int32(text.Len()))
+		length += len(name)
+		offsets = append(offsets, int32(length))
+	}
+	text := make([]byte, 0, length)
+	for _, name := range rows.name {
+		text = append(text, name...)
 	}
 	add(array.NewData(arrow.BinaryTypes.String, n, []*memory.Buffer{
-		nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(offsets)), memory.NewBufferBytes([]byte(text.String())),
+		nil, memory.NewBufferBytes(arrow.Int32Traits.CastToBytes(offsets)), memory.NewBufferBytes(text),
 	}, nil, 0, 0))
 	add(plain(arrow.PrimitiveTypes.Int32, n, arrow.Int32Traits.CastToBytes(rows.label)))
 

@@ -3,7 +3,6 @@ package pipeline
 import (
 	"encoding/json"
 	"fmt"
-	"strings"
 
 	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
@@ -107,10 +106,13 @@ func ImagesOf(rec arrow.Record) (Images, error) {
 	m.Origin = origin.Int32Values()[o*2 : (o+m.N)*2]
 	m.View, m.Label, m.Index = view.Int32Values(), label.Int32Values(), index.Int64Values()
 	m.Flip, m.Name = make([]bool, m.N), make([]string, m.N)
+	// A copy, because names are what an error or a table keeps after the record; one
+	// for all of them.
+	names := string(name.ValueBytes())
 	for i := range m.N {
 		m.Flip[i] = flip.Value(i)
-		// A copy, because names are what an error or a table keeps after the record.
-		m.Name[i] = strings.Clone(name.Value(i))
+		n := len(name.Value(i))
+		m.Name[i], names = names[:n], names[n:]
 	}
 	return m, nil
 }
