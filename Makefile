@@ -52,10 +52,15 @@ bin/cuda/kernels/%.o: gpu/cuda/kernels/%.cu $(emu_headers)
 bin/cuda/libcuda_emu.so: bin/cuda/emu/block.o bin/cuda/emu/driver.o $(kernels)
 	$(CXX) -shared -o $@ $^ -lpthread -ldl
 
-# Everything of the CUDA engine, on the emulated driver; it takes a C++ compiler.
+# Everything of the CUDA engine, on the emulated driver: the engine in a fixed and in a
+# drawn schedule, the second with each tensor between guards, and the stages.
 test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test bin/cuda/libcuda_emu.so
 	bin/cuda/emu_test
-	$(cuda_env) SLUICE_LIBCUDA=$(CURDIR)/bin/cuda/libcuda_emu.so go test -tags cuda ./gpu/cuda/...
+	$(cuda_env) $(emulated) go test -tags cuda ./gpu/cuda/...
+	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda ./gpu/cuda
+	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu
+
+emulated = SLUICE_LIBCUDA=$(CURDIR)/bin/cuda/libcuda_emu.so
 
 ci:
 	.ci/run

@@ -151,7 +151,7 @@ func activations(t *testing.T, weights string, first, n int, names ...string) ma
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := Open(CPU, 1)
+	engine, err := Open(testDevice(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,13 @@
 package gpu
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -273,10 +275,14 @@ func (i *spyInput) Close() error {
 	return i.Input.Close()
 }
 
-// opener opens CPU engines, each in what wrap makes of it.
+// testDevice is what the stages are tested on: the CPU, unless the environment says
+// otherwise (make test-cuda does).
+func testDevice() string { return cmp.Or(os.Getenv("SLUICE_TEST_DEVICE"), CPU) }
+
+// opener opens engines of testDevice, each in what wrap makes of it.
 func opener(wrap func(net.Engine) net.Engine) openFunc {
 	return func(_ string, threads int, options ...host.Option) (net.Engine, error) {
-		e, err := Open(CPU, threads, options...)
+		e, err := Open(testDevice(), threads, options...)
 		if err != nil || wrap == nil {
 			return e, err
 		}
@@ -398,7 +404,7 @@ func untrained(t testing.TB, n int) (*net.Network, net.Input, net.Engine) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := Open(CPU, 1)
+	engine, err := Open(testDevice(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}

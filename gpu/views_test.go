@@ -38,7 +38,7 @@ func outputs(t *testing.T, weights, layer string, first, n int, mirror bool) (ro
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine, err := Open(CPU, 1)
+	engine, err := Open(testDevice(), 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +89,7 @@ func outputs(t *testing.T, weights, layer string, first, n int, mirror bool) (ro
 // evaluateLine runs pictures 500 to 520 through evaluate.
 func evaluateLine(t *testing.T, workers, batch int, files []string, edit func(*pipeline.Line)) *box {
 	t.Helper()
-	stage, err := NewEvaluate(EvaluateOptions{Weights: files, Preprocessing: samePreprocessing, Device: CPU, LogEvery: 2})
+	stage, err := NewEvaluate(EvaluateOptions{Weights: files, Preprocessing: samePreprocessing, Device: testDevice(), LogEvery: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,33 +81,54 @@ func (e *Engine) Alloc(specs []net.Spec) ([]*net.Tensor, error) {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
 	tensors := make([]*net.Tensor, len(specs))
-	err = e.call(func() error {
-		var arena cu.DevicePtr
-		if !e.separate && total > 0 {
-			if arena, err = e.zeroed(total); err != nil {
-				return err
-			}
-		}
-		for i, s := range specs {
-			m := &buffer{e: e, at: arena + cu.DevicePtr(places[i].Offset)}
-			if e.separate {
-				if m.at, err = e.zeroed(exact(s)); err != nil {
-					return err
-				}
-			}
-			tensors[i] = &net.Tensor{Spec: s, Mem: m}
-		}
-		return nil
-	})
 	var short *outOfMemory
+	err = e.call(func() error {
+		had := len(e.arenas)
+		err := e.place(specs, places, total, tensors)
+		if !errors.As(err, &short) {
+			return err
+		}
+		// All of it is not there, not the tensor that was too much.
+		for _, p := range e.arenas[had:] {
+			if err := cu.MemFree(p); err != nil {
+				return fmt.Errorf("freeing: CUDA says %w", err)
+			}
+		}
+		e.arenas = e.arenas[:had]
+		short.asked = int64(total)
+		if free, _, infoErr := cu.MemInfo(); infoErr == nil {
+			short.free = free
+		}
+		return err
+	})
 	if errors.As(err, &short) {
-		short.asked = int64(total) // all of them, not the one that was too much
 		short.batch, short.fits = e.batchThatFits(specs, short.free)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
 	return tensors, nil
+}
+
+// place allocates the tensors of Alloc, by the owner.
+func (e *Engine) place(specs []net.Spec, places []net.Place, total int, tensors []*net.Tensor) error {
+	var arena cu.DevicePtr
+	var err error
+	if !e.separate && total > 0 {
+		if arena, err = e.zeroed(total); err != nil {
+			return err
+		}
+	}
+	for i, s := range specs {
+		m := &buffer{e: e, at: arena + cu.DevicePtr(places[i].Offset)}
+		if e.separate {
+			if m.at, err = e.zeroed(exact(s)); err != nil {
+				return err
+			}
+		}
+		tensors[i] = &net.Tensor{Spec: s, Mem: m}
+	}
+	return nil
 }
 
 // exact is the bytes of a tensor without alignment.
