@@ -136,7 +136,7 @@ func (w *worker) steps(ctx context.Context) (err error) {
 			err, stack = panicked(v), debug.Stack()
 		}
 		if err != nil {
-			if s.spoilt != nil && errors.Is(err, s.spoilt) {
+			if s.blamed != "" {
 				stage = s.blamed // it decoded later than it was called
 			}
 			w.stage = w.feed.prefix + stage

@@ -8,6 +8,8 @@ import (
 	"testing"
 )
 
+var errPanic = errors.New("panic instead")
+
 // late is a Picture that notes what it was asked for.
 type late struct {
 	img     image.Image
@@ -26,6 +28,9 @@ func (l *late) Bounds() image.Rectangle {
 func (l *late) Decode(s *Sample, region image.Rectangle) (image.Image, error) {
 	l.regions = append(l.regions, region)
 	s.Warn("it was decoded")
+	if l.err == errPanic {
+		panic("what a picture")
+	}
 	return l.img, l.err
 }
 
@@ -164,9 +169,11 @@ func TestPictureBlamesItsStage(t *testing.T) {
 			err = l.Run(t.Context())
 			return told, err
 		}
-		_, err := run(errors.New("broken"))
-		if bad, ok := errors.AsType[*Error](err); !ok || bad.Stage != "promise" {
-			t.Errorf("%s: %v", name, err)
+		for _, failure := range []error{errors.New("broken"), errPanic} {
+			_, err := run(failure)
+			if bad, ok := errors.AsType[*Error](err); !ok || bad.Stage != "promise" {
+				t.Errorf("%s, %v: %v", name, failure, err)
+			}
 		}
 		told, err := run(nil)
 		if err != nil || len(told) != 5 || !strings.HasPrefix(told[0], "promise: late (epoch 0, sample 0): it was decoded") {

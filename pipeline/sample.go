@@ -39,7 +39,7 @@ type sampleState struct {
 	pending Picture  // instead of img, until its pixels are needed
 	decoder string   // the stage that set pending
 	spoilt  error    // why pending gave no picture
-	blamed  string   // the stage of spoilt
+	blamed  string   // the stage of spoilt, or of a panic instead
 
 	img      image.Image
 	view     augment.View   // pending, of img or of pending
@@ -123,7 +123,7 @@ func (s *Sample) SetImage(img image.Image) {
 	size := img.Bounds().Size()
 	s.img, s.view, s.done = img, augment.NewView(size.X, size.Y, 1), geometry{}
 	s.views, s.mixed = s.views[:0], false
-	s.pending, s.spoilt = nil, nil
+	s.pending, s.spoilt, s.blamed = nil, nil, ""
 }
 
 // A Picture is one whose pixels are computed when they are needed, and only where.
@@ -143,7 +143,7 @@ func (s *Sample) SetPicture(p Picture) {
 	size := p.Bounds().Size()
 	s.img, s.view, s.done = nil, augment.NewView(size.X, size.Y, 1), geometry{}
 	s.views, s.mixed = s.views[:0], false
-	s.pending, s.decoder, s.spoilt = p, s.stage, nil
+	s.pending, s.decoder, s.spoilt, s.blamed = p, s.stage, nil, ""
 }
 
 // HasImage reports whether there is a picture, decoded or yet to be.
@@ -165,17 +165,18 @@ func (s *Sample) decode(region image.Rectangle) error {
 	if p == nil {
 		return s.spoilt
 	}
-	s.pending, s.stage = nil, s.decoder
+	s.pending, s.stage, s.blamed = nil, s.decoder, s.decoder
 	img, err := p.Decode(s, region)
 	if err == nil && (img == nil || img.Bounds().Size() != p.Bounds().Size()) {
 		err = fmt.Errorf("a picture of %v has decoded to another size", p.Bounds().Size())
 	}
+	s.stage = stage
 	if err != nil {
-		s.spoilt, s.blamed = err, s.decoder
-		img = nil
+		s.spoilt = err
+		return err
 	}
-	s.img, s.stage = img, stage
-	return s.spoilt
+	s.img, s.blamed = img, ""
+	return nil
 }
 
 // Warn says that there is something wrong with the sample, which is used all the
