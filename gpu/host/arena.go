@@ -111,21 +111,24 @@ func elements(s net.Spec, level simd.Level) (int, error) {
 	return n, nil
 }
 
-// Size is the bytes of both arenas; 0 for specs that Alloc refuses.
+// Size is the bytes of both arenas and of the scratch memory of convolutions; 0 for
+// specs that Alloc refuses.
 func (e *Engine) Size(specs []net.Spec) int64 {
-	_, floats, indices, err := layout(specs, e.level)
+	p := e.winoPlan(specs)
+	_, floats, indices, err := layout(append(specs[:len(specs):len(specs)], p.specs...), e.level)
 	if err != nil {
 		return 0
 	}
-	return 4*int64(floats) + 2*int64(indices)
+	return 4*int64(floats+p.shared+len(e.workers)*(p.buf+p.alt)) + 2*int64(indices)
 }
 
 // memory is the Mem of a tensor.
 type memory struct {
-	e      *Engine
-	f      []float32
-	idx    []uint16
-	shared bool // its halo is dirty before each use
+	e       *Engine
+	f       []float32
+	idx     []uint16
+	shared  bool      // its halo is dirty before each use
+	scratch []float32 // for computing it
 }
 
 // Alloc makes tensors, sharing memory where lifetimes do not meet.
@@ -133,7 +136,8 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 	if e.err != nil {
 		return nil, e.err
 	}
-	places, floats, indices, err := layout(specs, e.level)
+	p := e.winoPlan(specs)
+	places, floats, indices, err := layout(append(specs[:len(specs):len(specs)], p.specs...), e.level)
 	if err != nil {
 		return nil, err
 	}
@@ -155,5 +159,10 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 		}
 		tensors[i] = &net.Tensor{Spec: s, Mem: m}
 	}
+	for i, at := range places[len(specs):] {
+		tensors[p.of[i]].Mem.(*memory).scratch = arena[at.offset : at.offset+at.size : at.offset+at.size]
+	}
+	need(&e.scratch, p.shared)
+	e.reserve(p.buf, p.alt)
 	return tensors, nil
 }

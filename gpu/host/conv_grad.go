@@ -266,7 +266,6 @@ type dgradJob struct {
 	w      weight // of the forward pass
 	tiles  *simd.Tiles
 	stride int
-	pad    int
 	panels int // of input channels, of one group
 	parts  int
 	before int // zeros before dy's rows and columns
@@ -292,7 +291,7 @@ func mod(a, m int) int { return (a%m + m) % m }
 func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	j := &e.jobs.dgrad
 	j.dx, j.dy, j.w = open(dx), open(dy), openWeight(w)
-	j.stride, j.pad = g.Stride, g.Pad
+	j.stride = g.Stride
 	j.tiles = simd.TilesFor(e.level, j.w.c)
 	j.panels = panels(j.w.c, j.tiles)
 	j.before = (g.Size - 1) / g.Stride
@@ -304,12 +303,14 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	j.parts = parts(j.dx.n, total)
 
 	size := total * j.w.height * j.w.width * j.w.o * j.tiles.Lanes
-	f := e.form(dx.Shape, g, w.Shape)
-	planes := 0
+	var shared, buf, alt int
+	f, t := e.form(dx.Shape, g, w.Shape), &e.jobs.wino
 	if f != nil {
-		planes = f.Side * f.Side * unaligned(total*j.w.o*j.tiles.Lanes)
+		*t = dataGradOf(f, dx.Shape, &j.w, j.tiles)
+		t.x, t.y, t.pad = j.dy, j.dx, g.Size-1-g.Pad
+		shared, buf, alt = t.cut(e.threads)
 	}
-	scratch := need(&e.scratch, size+planes)
+	scratch := need(&e.scratch, size+shared)
 	flipped := scratch[:size]
 	for len(j.phases) < g.Stride*g.Stride {
 		j.phases = append(j.phases, phase{})
@@ -320,7 +321,8 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	e.run("ConvGrad", total, (*flipJob)(j))
 	if f != nil {
 		e.transformed++
-		e.winoDataGrad(f, j, scratch[:size], scratch[size:])
+		e.reserve(buf, alt)
+		t.run(e, "ConvGrad", scratch[:size], scratch[size:])
 		return
 	}
 	e.direct++

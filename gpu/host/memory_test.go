@@ -8,9 +8,9 @@ import (
 )
 
 // A training step of alexnet at batch 128 is to stay below 1.6 GB. What is not
-// counted here (scratch, batches on their way, the program) needs the rest.
+// counted here (scratch of other layers, batches on their way, the program) needs the rest.
 func TestMemoryOfATrainingStep(t *testing.T) {
-	const most = 1.47e9
+	const most = 1.51e9
 	for _, level := range simd.Levels() {
 		e := New(2, level)
 		defer e.Close()

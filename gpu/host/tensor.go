@@ -77,10 +77,18 @@ func filterGroups(s net.Spec) int {
 func panels(outputs int, t *simd.Tiles) int { return (outputs + t.Lanes - 1) / t.Lanes }
 
 func openWeight(t *net.Tensor) weight {
-	m, s := t.Mem.(*memory), t.Shape
-	w := weight{f: m.f, groups: filterGroups(t.Spec), c: s.C, height: s.H, width: s.W}
+	m := t.Mem.(*memory)
+	w := weightOf(t.Spec, m.e.level)
+	w.f = m.f
+	return w
+}
+
+// weightOf is a weight without memory.
+func weightOf(spec net.Spec, level simd.Level) weight {
+	s := spec.Shape
+	w := weight{groups: filterGroups(spec), c: s.C, height: s.H, width: s.W}
 	w.o = s.N / w.groups
-	w.tiles = simd.TilesFor(m.e.level, w.o)
+	w.tiles = simd.TilesFor(level, w.o)
 	w.panels = panels(w.o, w.tiles)
 	w.k = s.H * s.W * s.C
 	w.total = w.groups * w.panels

@@ -27,13 +27,14 @@ func WithWinograd(w Winograd) Option { return func(e *Engine) { e.winograd = w }
 // Winograd's algorithm.
 func (e *Engine) Passes() (direct, winograd int) { return e.direct, e.transformed }
 
-// What a multiply-add of the transforms' planes costs beside one of a direct
-// convolution's, which are in longer sums, and what the transforms cost for each
-// channel and number of a plane. They were measured.
+// What computing costs beside a multiply-add of a direct convolution: one of the
+// planes, whose sums are shorter; a number that is transformed, in or out; and one of a
+// filter, which goes to memory and comes back. They were measured.
 const (
-	planeCost     = 1.1
-	transformCost = 9
-	filterCost    = 10
+	planeCost            = 1.2
+	transformCost        = 12
+	filterCost           = 40
+	genericTransformCost = 55 // of any number, in plain Go
 )
 
 // form gives the form of Winograd's algorithm that computes a convolution's pass
@@ -49,13 +50,18 @@ func (e *Engine) form(out net.Shape, g net.Conv, w net.Shape) *simd.Winograd {
 	if e.winograd == WhereItPays {
 		least = float64(out.H*out.W*g.Size*g.Size) * pairs
 	}
+	transform, filter := float64(transformCost), float64(filterCost)
+	if e.level == simd.Generic {
+		transform, filter = genericTransformCost, genericTransformCost
+	}
 	var best *simd.Winograd
 	for _, f := range simd.Winograds(e.level) {
 		if f.Size != g.Size {
 			continue
 		}
-		grid := newGrid(f, 1, out.H, out.W)
-		cost := float64(grid.planes()) * (float64(grid.tiles())*(planeCost*pairs+transformCost*channels) + filterCost*pairs/float64(out.N))
+		grid := newGrid(f, out)
+		images, tiles := float64(out.N), float64(grid.tiles())
+		cost := float64(grid.planes()) * (tiles*(planeCost*pairs+transform*channels) + filter*pairs) / images
 		if cost < least {
 			best, least = f, cost
 		}
@@ -71,8 +77,8 @@ type grid struct {
 	images       int
 }
 
-func newGrid(f *simd.Winograd, images, high, wide int) grid {
-	return grid{f, (high + f.Out - 1) / f.Out, (wide + f.Out - 1) / f.Out, images}
+func newGrid(f *simd.Winograd, outputs net.Shape) grid {
+	return grid{f, (outputs.H + f.Out - 1) / f.Out, (outputs.W + f.Out - 1) / f.Out, outputs.N}
 }
 
 func (g *grid) tiles() int { return g.images * g.down * g.across }
@@ -171,30 +177,30 @@ const (
 	winoTerms = 128
 )
 
-// transform runs the job on weights in panels, with scratch memory for those of
-// the planes.
-func (e *Engine) transform(op string, j *winoJob, panels, scratch []float32) {
-	total, lanes := j.groups*j.panels, j.tiles.Lanes
-	size := j.in * lanes
-	j.uPlane = unaligned(total * size)
-	j.u = scratch[:j.planes()*j.uPlane]
-	f := &e.jobs.filter
-	*f = filterJob{form: j.form, panels: panels, u: j.u, size: size, plane: j.uPlane}
-	e.run(op, total, f)
-
-	// How tiles fall into blocks is nothing to their sums, so that it may depend
-	// on the threads.
-	n := j.grid.tiles()
+// cut decides how the work falls into blocks for so many threads, and with that the
+// layout of what is between: sizes of scratch memory that all share, and of each
+// worker's buf and alt. How tiles fall into blocks is nothing to their sums.
+func (j *winoJob) cut(threads int) (shared, buf, alt int) {
+	total, lanes, n := j.groups*j.panels, j.tiles.Lanes, j.grid.tiles()
+	j.uPlane = unaligned(total * j.in * lanes)
 	j.blocks = (n + winoTiles - 1) / winoTiles
-	j.blocks = min((j.blocks+e.threads-1)/e.threads*e.threads, (n+winoLeast-1)/winoLeast)
-	j.parts = min((e.threads+j.blocks-1)/j.blocks, total)
+	j.blocks = min((j.blocks+threads-1)/threads*threads, (n+winoLeast-1)/winoLeast)
+	j.parts = min((threads+j.blocks-1)/j.blocks, total)
 	j.most = (n + j.blocks - 1) / j.blocks
 	j.row = unaligned(j.groups * j.in)
 	j.vPlane = j.most*j.row + align
 	j.chunk = min(max(1, winoSums/(j.planes()*j.most*lanes)), j.panels)
 	j.mPlane = j.most*j.chunk*lanes + align
-	j.zeros = e.zeroed(simd.MaxSide * j.x.c)
-	e.reserve(j.planes()*j.vPlane, j.planes()*j.mPlane)
+	return j.planes() * j.uPlane, j.planes() * j.vPlane, j.planes() * j.mPlane
+}
+
+// run runs the job, which was cut, on weights in panels.
+func (j *winoJob) run(e *Engine, op string, panels, scratch []float32) {
+	size, total := j.in*j.tiles.Lanes, j.groups*j.panels
+	j.u, j.zeros = scratch, e.zeroed(simd.MaxSide*j.x.c)
+	f := &e.jobs.filter
+	*f = filterJob{form: j.form, panels: panels, u: j.u, size: size, plane: j.uPlane}
+	e.run(op, total, f)
 	e.run(op, j.blocks*j.parts, j)
 }
 
@@ -290,10 +296,13 @@ func (j *winoJob) outputs(w *worker, from, to, first, count int) {
 // winoConv is the forward pass.
 func (e *Engine) winoConv(f *simd.Winograd, y, x, w, b *net.Tensor, g net.Conv) {
 	j, weights := &e.jobs.wino, openWeight(w)
-	*j = winoJob{
-		grid: newGrid(f, y.Shape.N, y.Shape.H, y.Shape.W), x: open(x), y: open(y), pad: g.Pad,
-		groups: weights.groups, in: weights.c, out: weights.o, tiles: weights.tiles, panels: weights.panels,
-		bias: e.biased(b, &weights), act: g.Act,
-	}
-	e.transform("Conv", j, weights.f, need(&e.scratch, j.planes()*unaligned(weights.total*weights.c*weights.tiles.Lanes)))
+	*j = forwardOf(f, y.Shape, &weights)
+	j.x, j.y, j.pad, j.bias, j.act = open(x), open(y), g.Pad, e.biased(b, &weights), g.Act
+	shared, buf, alt := j.cut(e.threads)
+	e.reserve(buf, alt)
+	j.run(e, "Conv", weights.f, need(&e.scratch, shared))
+}
+
+func forwardOf(f *simd.Winograd, y net.Shape, w *weight) winoJob {
+	return winoJob{grid: newGrid(f, y), groups: w.groups, in: w.c, out: w.o, tiles: w.tiles, panels: w.panels}
 }

@@ -5,15 +5,9 @@ import (
 	"sluice/net"
 )
 
-// winoDataGrad is the gradient of a convolution's input, from weights that
-// flipJob turned, with scratch memory for their transform.
-func (e *Engine) winoDataGrad(f *simd.Winograd, d *dgradJob, flipped, scratch []float32) {
-	j := &e.jobs.wino
-	*j = winoJob{
-		grid: newGrid(f, d.dx.n, d.dx.h, d.dx.w), x: d.dy, y: d.dx, pad: f.Size - 1 - d.pad,
-		groups: d.w.groups, in: d.w.o, out: d.w.c, tiles: d.tiles, panels: d.panels,
-	}
-	e.transform("ConvGrad", j, flipped, scratch)
+// dataGradOf is a convolution of dy, which gives the gradient of the input.
+func dataGradOf(f *simd.Winograd, dx net.Shape, w *weight, t *simd.Tiles) winoJob {
+	return winoJob{grid: newGrid(f, dx), groups: w.groups, in: w.o, out: w.c, tiles: t, panels: panels(w.c, t)}
 }
 
 // winoGradJob is the gradient of a convolution's weights by Winograd's algorithm:
@@ -25,7 +19,8 @@ type winoGradJob struct {
 	x, dy    view
 	w        weight // dw
 	pad      int
-	from, to int // the block
+	blocks   int
+	from, to int // the block at hand
 	v, d     []float32
 	vRow     int // floats between tiles of a plane of x
 	vPlane   int
@@ -44,32 +39,46 @@ const (
 	winoGradCut   = 6 // tiles of a task
 )
 
+func weightGradOf(f *simd.Winograd, y net.Shape, w weight) winoGradJob {
+	return winoGradJob{grid: newGrid(f, y), w: w}
+}
+
+// cut decides about blocks and the layout of scratch memory, of which it tells the
+// size: x, dy, sums.
+func (j *winoGradJob) cut() (x, dy, sums int) {
+	lanes, n := j.w.tiles.Lanes, j.grid.tiles()
+	j.vRow, j.dRow, j.plane = unaligned(j.w.groups*j.w.c), unaligned(j.w.total*lanes), unaligned(j.w.total*j.w.c*lanes)
+	sums = j.planes() * j.plane
+	floats := min(max(2*sums, winoGradLeast), winoGradMost)
+	block := min(n, max(winoTerms/2, floats/(j.planes()*(j.vRow+j.dRow))))
+	j.blocks = (n + block - 1) / block
+	block = (n + j.blocks - 1) / j.blocks
+	j.vPlane, j.dPlane = block*j.vRow+align, block*j.dRow+align
+	return j.planes() * j.vPlane, j.planes() * j.dPlane, sums
+}
+
 func (e *Engine) winoWeightGrad(f *simd.Winograd, dw, dy, x *net.Tensor, g net.Conv) {
 	j := &e.jobs.winoGrad
-	*j = winoGradJob{grid: newGrid(f, dy.Shape.N, dy.Shape.H, dy.Shape.W), x: open(x), dy: open(dy), w: openWeight(dw), pad: g.Pad}
-	lanes, n := j.w.tiles.Lanes, j.grid.tiles()
-	j.vRow, j.dRow = unaligned(j.x.c), unaligned(j.w.total*lanes)
-	j.plane = unaligned(j.w.total * j.w.c * lanes)
-	floats := min(max(2*j.planes()*j.plane, winoGradLeast), winoGradMost)
-	block := min(n, max(winoTerms/2, floats/(j.planes()*(j.vRow+j.dRow))))
-	blocks := (n + block - 1) / block
-	block = (n + blocks - 1) / blocks
-	j.vPlane, j.dPlane = block*j.vRow+align, block*j.dRow+align
-
-	v, d := j.planes()*j.vPlane, j.planes()*j.dPlane
-	scratch := need(&e.scratch, v+d+j.planes()*j.plane)
+	*j = weightGradOf(f, dy.Shape, openWeight(dw))
+	j.x, j.dy, j.pad = open(x), open(dy), g.Pad
+	v, d, sums := j.cut()
+	scratch := dw.Mem.(*memory).scratch
+	if len(scratch) < v+d+sums { // other tensors were planned for
+		scratch = need(&e.scratch, v+d+sums)
+	}
 	j.v, j.d, j.sums = scratch[:v], scratch[v:v+d], scratch[v+d:]
-	if j.w.o%lanes != 0 { // lanes that no output has
+	if j.w.o%j.w.tiles.Lanes != 0 { // lanes that no output has
 		clear(j.d)
 	}
 	j.zeros = e.zeroed(simd.MaxSide * max(j.x.c, j.dy.c))
-	for b := range blocks {
-		j.from, j.to = b*n/blocks, (b+1)*n/blocks
+	n := j.grid.tiles()
+	for b := range j.blocks {
+		j.from, j.to = b*n/j.blocks, (b+1)*n/j.blocks
 		e.run("ConvGrad", (j.to-j.from+winoGradCut-1)/winoGradCut, (*winoCutJob)(j))
 		e.run("ConvGrad", j.planes()*j.w.total, j)
 	}
 	back := &e.jobs.filter
-	*back = filterJob{form: f, panels: j.w.f, u: j.sums, size: j.w.c * lanes, plane: j.plane, back: true}
+	*back = filterJob{form: f, panels: j.w.f, u: j.sums, size: j.w.c * j.w.tiles.Lanes, plane: j.plane, back: true}
 	e.run("ConvGrad", j.w.total, back)
 }
 

@@ -1,0 +1,71 @@
+package host
+
+import (
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
+
+// winoPlan is the scratch memory that Winograd's algorithm takes for the tensors of
+// a network.
+type winoPlan struct {
+	// Of gradients of weights: it lives while one is computed, in the arena. of is
+	// each one's place among the tensors.
+	specs []net.Spec
+	of    []int
+	// Of the other passes, which all share, and in each worker's buffers.
+	shared, buf, alt int
+}
+
+// winoPlan plans for all passes that specs have tensors for. Which of them belong to
+// a convolution is not known: it is taken to give every map of as many channels, at
+// a stride of 1.
+func (e *Engine) winoPlan(specs []net.Spec) (p winoPlan) {
+	trains := false
+	for _, s := range specs {
+		trains = trains || isGradient(s)
+	}
+	for i, s := range specs {
+		if _, err := elements(s, e.level); err != nil || s.Kind != net.Filter || s.Shape.H != s.Shape.W {
+			continue
+		}
+		w := weightOf(s, e.level)
+		back := simd.TilesFor(e.level, w.c)
+		scratch := 0
+		for _, m := range specs {
+			if _, err := elements(m, e.level); err != nil || m.Kind != net.Map {
+				continue
+			}
+			f := e.form(m.Shape, net.Conv{Size: s.Shape.H, Stride: 1, Groups: w.groups}, s.Shape)
+			if f == nil {
+				continue
+			}
+			if m.Shape.C == w.o*w.groups {
+				if isGradient(s) {
+					j := weightGradOf(f, m.Shape, w)
+					x, dy, sums := j.cut()
+					scratch = max(scratch, x+dy+sums)
+				} else {
+					j := forwardOf(f, m.Shape, &w)
+					p.share(j.cut(e.threads))
+				}
+			}
+			if trains && m.Shape.C == w.c*w.groups {
+				j := dataGradOf(f, m.Shape, &w, back)
+				shared, buf, alt := j.cut(e.threads)
+				p.share(shared+w.groups*j.panels*w.height*w.width*w.o*back.Lanes, buf, alt)
+			}
+		}
+		if scratch > 0 {
+			p.specs = append(p.specs, net.Spec{Name: s.Name + ".scratch", Shape: net.Shape{N: 1, C: scratch, H: 1, W: 1}, Kind: net.Vector, From: s.From, To: s.From})
+			p.of = append(p.of, i)
+		}
+	}
+	return p
+}
+
+// isGradient reports whether s is a gradient of weights: what lives in a step alone.
+func isGradient(s net.Spec) bool { return s.Kind == net.Filter && s.To >= 0 }
+
+func (p *winoPlan) share(shared, buf, alt int) {
+	p.shared, p.buf, p.alt = max(p.shared, shared), max(p.buf, buf), max(p.alt, alt)
+}

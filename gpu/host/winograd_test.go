@@ -1,0 +1,132 @@
+package host
+
+import (
+	"math"
+	"testing"
+
+	"sluice/gpu/host/simd"
+	"sluice/net"
+)
+
+// Scratch memory is there once tensors are, and Size has counted it.
+func TestWinogradIsPlanned(t *testing.T) {
+	for _, level := range simd.Levels() {
+		e := New(3, level, WithWinograd(Everywhere))
+		defer e.Close()
+		plan, err := (net.Graph{Input: net.InputOptions{Scale: net.Triple{1, 1, 1}, Channels: "rgb"}, Layers: []net.Node{
+			{Name: "conv1", Layer: net.NewConv(20, 5)}, {Name: "conv2", Layer: net.NewConv(40, 3)}, {Name: "conv3", Layer: net.NewConv(30, 5)},
+			{Name: "fc4", Layer: net.NewDense(0)}, {Name: "softmax", Layer: net.SoftmaxLayer{}},
+		}}).Def().Plan(6, 30, 30, 5)
+		if err != nil {
+			t.Fatal(err)
+		}
+		specs := plan.Specs(true)
+		with := e.Size(specs)
+		n, err := net.New(t.Context(), e, plan, 1, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		scratch := func() (floats int) {
+			floats = len(e.scratch)
+			for _, w := range e.workers {
+				floats += len(w.buf) + len(w.alt)
+			}
+			return floats
+		}
+		before := scratch()
+		e.winograd = Nowhere
+		if without := e.Size(specs); with < without+4*int64(before) {
+			t.Errorf("%v: Size is %d, of which %d are tensors and %d scratch memory", level, with, without, 4*before)
+		}
+		e.winograd = Everywhere
+		in, err := n.NewInput()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		if err := in.Load(net.ImageBatch{N: 6, Pixels: make([]byte, 6*30*30*3), Labels: make([]int32, 6)}); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Forward(t.Context(), in, 0, true); err != nil {
+			t.Fatal(err)
+		}
+		n.Backward(t.Context())
+		if _, err := n.Stats(); err != nil {
+			t.Fatal(err)
+		}
+		if _, transformed := e.Passes(); transformed != 8 { // none for the images' gradient
+			t.Errorf("%v: %d passes by Winograd's algorithm", level, transformed)
+		}
+		if after := scratch(); after > before {
+			t.Errorf("%v: %d floats of scratch memory were planned, and a step took %d", level, before, after)
+		}
+	}
+}
+
+// The form is the one with the least work: of few channels the transforms are all
+// there is to do, and for 16 outputs a side no tile of 5 is left half empty.
+func TestWinogradWhereItPays(t *testing.T) {
+	e := New(1, simd.Generic)
+	defer e.Close()
+	for _, c := range []struct {
+		n, side, in, out int
+		g                net.Conv
+		want             int // outputs of a tile; 0: direct
+	}{
+		{128, 27, 48, 128, net.Conv{Size: 5, Stride: 1, Groups: 2}, 3},
+		{128, 13, 256, 384, net.Conv{Size: 3, Stride: 1}, 5},
+		{128, 16, 64, 64, net.Conv{Size: 3, Stride: 1}, 4},
+		{128, 13, 256, 384, net.Conv{Size: 3, Stride: 2}, 0},
+		{128, 55, 3, 96, net.Conv{Size: 11, Stride: 1}, 0},
+		{128, 32, 3, 8, net.Conv{Size: 3, Stride: 1}, 0},
+		{128, 1, 64, 64, net.Conv{Size: 3, Stride: 1}, 0},
+		{1, 13, 256, 384, net.Conv{Size: 3, Stride: 1}, 0}, // the filters would be transformed for one image
+	} {
+		groups := max(1, c.g.Groups)
+		f := e.form(net.Shape{N: c.n, C: c.out * groups, H: c.side, W: c.side}, c.g, net.Shape{N: c.out * groups, C: c.in, H: c.g.Size, W: c.g.Size})
+		got := 0
+		if f != nil {
+			got = f.Out
+		}
+		if got != c.want {
+			t.Errorf("%+v: tiles of %d, want %d", c, got, c.want)
+		}
+	}
+}
+
+// What is not a number stays in the tiles that hold it, in every plane of them.
+func TestWinogradKeepsNaN(t *testing.T) {
+	for _, level := range simd.Levels() {
+		e := New(2, level, WithWinograd(Everywhere))
+		defer e.Close()
+		image := net.Spec{Name: "x", Shape: net.Shape{N: 2, C: 3, H: 20, W: 20}, Kind: net.Map, To: -1}
+		ts, err := e.Alloc([]net.Spec{image, image,
+			{Name: "w", Shape: net.Shape{N: 3, C: 3, H: 3, W: 3}, Kind: net.Filter, To: -1}, {Name: "b", Shape: net.Shape{N: 1, C: 3, H: 1, W: 1}, Kind: net.Vector, To: -1}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, w := make([]float32, image.Shape.Len()), make([]float32, 81)
+		for i := range w {
+			w[i] = 1
+		}
+		x[10*20+10] = float32(math.NaN())
+		e.Upload(ts[0], x)
+		e.Upload(ts[2], w)
+		e.Conv(ts[1], ts[0], ts[2], ts[3], net.Conv{Size: 3, Stride: 1, Pad: 1, Act: net.ReLU})
+		e.Download(x, ts[1])
+		if err := e.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		lost := 0
+		for i, v := range x {
+			h, w := i/20%20, i%20
+			touched := i < 1200 && h >= 9 && h <= 11 && w >= 9 && w <= 11
+			if touched && v == v || v != v && (i >= 1200 || h < 4 || h > 15 || w < 4 || w > 15) {
+				lost++
+			}
+		}
+		if lost > 0 {
+			t.Errorf("%v: a NaN in the image is lost, or lies elsewhere, in %d places", level, lost)
+		}
+	}
+}
