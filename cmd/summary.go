@@ -24,7 +24,7 @@ var about = map[string]string{
 	"classes.parquet":     "the accuracy of each class",
 	"confusion.parquet":   "how many of each class were taken for each",
 	"confusion.png":       "the same as a picture",
-	"quarantine.parquet":  "the images that could not be used, and why",
+	"quarantine.parquet":  "images left out, or used in spite of damage, and why",
 	"checkpoints/":        "what it takes to go on from there",
 	"features/":           "the features, in parts that manifest.json names",
 }

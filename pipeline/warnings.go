@@ -39,7 +39,11 @@ func (w *warnings) add(s *Sample) {
 
 // endEpoch tells the number.
 func (w *warnings) endEpoch(epoch int) {
-	if w.images > 0 {
+	switch w.images {
+	case 0:
+	case 1:
+		w.warn(fmt.Sprintf("%sepoch %d: 1 image was used though there is something wrong with it", w.prefix, epoch))
+	default:
 		w.warn(fmt.Sprintf("%sepoch %d: %d images were used though there is something wrong with them", w.prefix, epoch, w.images))
 	}
 	w.images = 0

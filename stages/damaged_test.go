@@ -86,7 +86,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 	if len(told) != 3 || !strings.HasPrefix(told[0], "decode: 2.jpg (epoch 0, sample 2): damaged JPEG: the file ends at byte") ||
 		!strings.Contains(told[0], "MCUs are missing; it is used all the same") ||
-		told[1] != "epoch 0: 1 images were used though there is something wrong with them" || !strings.HasPrefix(told[2], "epoch 1: 1 images") {
+		told[1] != "epoch 0: 1 image was used though there is something wrong with it" || !strings.HasPrefix(told[2], "epoch 1: 1 image was") {
 		t.Errorf("told: %q", told)
 	}
 	if len(sink.rows) != 2 || sink.rows[0].Epoch != 0 || sink.rows[1].Epoch != 1 {
