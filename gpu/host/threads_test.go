@@ -45,10 +45,10 @@ func shrunken() net.Graph {
 }
 
 // train gives the weights and momentum after 20 steps, and every loss.
-func train(t *testing.T, threads int, level simd.Level) (weights []net.NamedTensor, losses []float64) {
+func train(t *testing.T, threads int, level simd.Level, way host.Winograd) (weights []net.NamedTensor, losses []float64) {
 	t.Helper()
 	const n, side = 7, 41
-	e := host.New(threads, level)
+	e := host.New(threads, level, host.WithWinograd(way))
 	defer e.Close()
 	plan, err := shrunken().Def().Plan(n, side, side, 5)
 	if err != nil {
@@ -106,17 +106,18 @@ func train(t *testing.T, threads int, level simd.Level) (weights []net.NamedTens
 
 func TestWeightsDoNotDependOnThreads(t *testing.T) {
 	for _, level := range simd.Levels() {
-		t.Run(level.String(), func(t *testing.T) { sameWeights(t, level) })
+		t.Run(level.String(), func(t *testing.T) { sameWeights(t, level, host.Nowhere) })
+		t.Run(level.String()+"/winograd", func(t *testing.T) { sameWeights(t, level, host.Everywhere) })
 	}
 }
 
-func sameWeights(t *testing.T, level simd.Level) {
-	want, losses := train(t, 1, level)
+func sameWeights(t *testing.T, level simd.Level, way host.Winograd) {
+	want, losses := train(t, 1, level, way)
 	if losses[0] == losses[19] || math.IsNaN(losses[19]) {
 		t.Fatalf("the network does not train: losses %v", losses)
 	}
 	for _, threads := range []int{2, 5} {
-		got, _ := train(t, threads, level)
+		got, _ := train(t, threads, level, way)
 		if len(got) != len(want) {
 			t.Fatalf("%d tensors, want %d", len(got), len(want))
 		}

@@ -47,10 +47,14 @@ func TestWinogradIsPlanned(t *testing.T) {
 		if err := in.Load(net.ImageBatch{N: 6, Pixels: make([]byte, 6*30*30*3), Labels: make([]int32, 6)}); err != nil {
 			t.Fatal(err)
 		}
-		if err := n.Forward(t.Context(), in, 0, true); err != nil {
-			t.Fatal(err)
+		ctx := t.Context()
+		step := func() {
+			if err := n.Forward(ctx, in, 0, true); err != nil {
+				t.Fatal(err)
+			}
+			n.Backward(ctx)
 		}
-		n.Backward(t.Context())
+		step()
 		if _, err := n.Stats(); err != nil {
 			t.Fatal(err)
 		}
@@ -59,6 +63,9 @@ func TestWinogradIsPlanned(t *testing.T) {
 		}
 		if after := scratch(); after > before {
 			t.Errorf("%v: %d floats of scratch memory were planned, and a step took %d", level, before, after)
+		}
+		if allocs := testing.AllocsPerRun(5, step); allocs > 0 {
+			t.Errorf("%v: a step allocates %g times", level, allocs)
 		}
 	}
 }
