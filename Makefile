@@ -1,7 +1,7 @@
 # The two commands that a newcomer needs are in README.md; these are short names.
 export CGO_ENABLED ?= 0
 
-.PHONY: build test race bench ci build-cuda test-cuda
+.PHONY: build test race bench ci build-cuda test-cuda vet-cuda
 
 build: ## the binary, in bin/pipeline
 	go build -o bin/pipeline ./cmd/pipeline
@@ -59,6 +59,10 @@ test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test bin/cuda/libcuda_emu.so
 	$(cuda_env) $(emulated) go test -tags cuda ./gpu/cuda/...
 	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda ./gpu/cuda
 	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu
+
+vet-cuda: bin/cuda/libcuda.a
+	$(cuda_env) go vet -tags cuda ./gpu/cuda/... ./gpu
+	$(cuda_env) $(shell go env GOPATH)/bin/staticcheck -tags cuda ./gpu/cuda/... ./gpu
 
 emulated = SLUICE_LIBCUDA=$(CURDIR)/bin/cuda/libcuda_emu.so
 

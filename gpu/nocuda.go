@@ -8,6 +8,11 @@ import (
 	"sluice/net"
 )
 
+// cudaDevices lists the cards that this program can use: none.
+func cudaDevices() ([]string, error) {
+	return nil, fmt.Errorf("%w: this program was built without CUDA; make build-cuda builds one with it", ErrNoCUDA)
+}
+
 // openCUDA stands for the CUDA engine in a program built without it. The file
 // with build tag cuda has the other one.
 func openCUDA() (net.Engine, error) {

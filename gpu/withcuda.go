@@ -15,6 +15,23 @@ type noCard struct{ error }
 
 func (noCard) Is(target error) bool { return target == ErrNoCUDA }
 
+// cudaDevices lists the cards, each with the version of the driver.
+func cudaDevices() ([]string, error) {
+	driver, err := cuda.Driver()
+	if err != nil {
+		return nil, err
+	}
+	devices, err := cuda.Devices()
+	if err != nil {
+		return nil, err
+	}
+	var all []string
+	for _, d := range devices {
+		all = append(all, d.String()+", driver for CUDA "+driver)
+	}
+	return all, nil
+}
+
 // openCUDA opens the first card.
 func openCUDA() (net.Engine, error) {
 	devices, err := cuda.Devices()
