@@ -23,6 +23,19 @@
 // a convolution takes one image after another and walks through it for one panel
 // after another.
 //
+// # Winograd
+//
+// Convolutions of stride 1 with a window of 3 or 5 are computed by Winograd's
+// algorithm where a count of the work says that it pays (Engine.form), in all three
+// passes: patches of the image become planes, which take the place of pixels in
+// Product and Outer, and the planes of the sums become outputs (simd.Winograd).
+// Those of the weights are made anew for every pass. The three forms are F(4,3),
+// F(5,3) and F(3,5): AlexNet's maps of 13 and 27 pixels are 3 and 9 tiles of the last
+// two, which need 0.29 and 0.22 of the direct multiplications. The points they
+// evaluate at, 7/8, 1/4, 2, their negatives and infinity, round no more than those
+// of F(4,3) usually do, and a sum is cut at 128 products: 1.3e-6 to 2.5e-6 of the
+// numbers' size in all, where the direct way has 5e-7.
+//
 // # Order of sums
 //
 // Work is cut into tasks by the geometry alone, never by the number of threads,
