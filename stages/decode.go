@@ -144,9 +144,6 @@ type picture struct {
 
 // open reads the headers of data.
 func (p *picture) open(d *Decode, f format, data []byte) error {
-	if err := checkScans(f, data); err != nil {
-		return err
-	}
 	c, err := jpeg.DecodeConfig(data)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"image"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
@@ -276,6 +277,27 @@ func TestRefused(t *testing.T) {
 	}
 	if _, err := d.Decode(file, Options{MaxPixels: 256}); err != nil {
 		t.Errorf("a limit of 256 pixels: %v", err)
+	}
+}
+
+// However many scans a file has, it is given up after as many as no honest one needs.
+func TestTooManyScans(t *testing.T) {
+	rng := rand.New(rand.NewPCG(13, 13))
+	s := newSheet(rng, 40, 40, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1})
+	for name, data := range map[string][]byte{
+		"sequential":  s.file(rng, false, 0, slices.Repeat(s.baseline(false)[:1], 3*maxScans)...),
+		"progressive": s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*maxScans)...),
+	} {
+		var d Decoder
+		if _, err := d.Decode(data, Options{Keep: true}); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "more than 500 scans") {
+			t.Errorf("%s: %v", name, err)
+		}
+		if d.scans != maxScans {
+			t.Errorf("%s: %d scans were decoded", name, d.scans)
+		}
+		if _, err := d.Decode(data, Options{}); err == nil {
+			t.Errorf("%s: no error", name)
+		}
 	}
 }
 
