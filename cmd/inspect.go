@@ -154,7 +154,11 @@ func printWeights(out io.Writer, d *gpu.Description) {
 	field(out, "parameters", "%s in %d tensors", grouped(int64(d.Parameters)), len(d.Tensors))
 	field(out, "classes", "%d: %s", len(d.Classes), listed(d.Classes))
 	in := d.Image
-	field(out, "image", "%dx%d %s, (level - [%s]) * [%s]", in.Width, in.Height, in.Channels, three(in.Mean), three(in.Scale))
+	mean := fmt.Sprintf("[%s]", three(in.Mean))
+	if in.MeanImage != nil {
+		mean = "the mean image"
+	}
+	field(out, "image", "%dx%d %s, (level - %s) * [%s]", in.Width, in.Height, in.Channels, mean, three(in.Scale))
 	if in.Padding != [4]int{} {
 		field(out, "", "zeros around it: %d above, %d below, %d left, %d right", in.Padding[0], in.Padding[1], in.Padding[2], in.Padding[3])
 	}
