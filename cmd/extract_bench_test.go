@@ -7,12 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"time"
 
 	"sluice/gpu"
-	"sluice/gpu/enginetest"
 	"sluice/net"
 	"sluice/pipeline"
 	"sluice/pipeline/config"
@@ -23,17 +21,7 @@ import (
 // the same cores. It reports the medians in images/s, and the whole in percent of 1/(1/network + 1/decoding), which is
 // what the two can do together where they share the cores.
 func BenchmarkExtractFromFiles(b *testing.B) {
-	batch := 64
-	if s := os.Getenv(enginetest.BatchVariable); s != "" {
-		var err error
-		if batch, err = strconv.Atoi(s); err != nil || batch < 1 {
-			b.Fatalf("%s must be a number of images, is %q", enginetest.BatchVariable, s)
-		}
-	}
-	name, dir := "photos", os.Getenv("SLUICE_PHOTOS")
-	if dir == "" {
-		name, dir = "generated", generatedPhotos(b, 2*batch)
-	}
+	batch, name, dir := benchmarkPhotos(b, 64)
 	weights := alexnetWeights(b)
 	b.Run(name, func(b *testing.B) {
 		const steps = 10 // after the first two, which pay for what begins

@@ -23,17 +23,7 @@ import (
 // generated ones, by the paper's recipe, and in turn measures what the network alone does. It reports the medians of
 // both in images/s, and the first in percent of the second.
 func BenchmarkTrainFromFiles(b *testing.B) {
-	batch := 128
-	if s := os.Getenv(enginetest.BatchVariable); s != "" {
-		var err error
-		if batch, err = strconv.Atoi(s); err != nil || batch < 1 {
-			b.Fatalf("%s must be a number of images, is %q", enginetest.BatchVariable, s)
-		}
-	}
-	name, dir := "photos", os.Getenv("SLUICE_PHOTOS")
-	if dir == "" {
-		name, dir = "generated", generatedPhotos(b, 2*batch)
-	}
+	batch, name, dir := benchmarkPhotos(b, 128)
 	b.Run(name, func(b *testing.B) {
 		const steps = 4 // after the first, which pays for what begins
 		var fed, alone []float64
@@ -66,6 +56,21 @@ func BenchmarkTrainFromFiles(b *testing.B) {
 		b.ReportMetric(100*f/a, "%alone")
 		b.ReportMetric(0, "ns/op")
 	})
+}
+
+// benchmarkPhotos is the images to a batch, or what the environment says, and a folder of photos with what to call them.
+func benchmarkPhotos(b *testing.B, batch int) (n int, name, dir string) {
+	b.Helper()
+	if s := os.Getenv(enginetest.BatchVariable); s != "" {
+		var err error
+		if batch, err = strconv.Atoi(s); err != nil || batch < 1 {
+			b.Fatalf("%s must be a number of images, is %q", enginetest.BatchVariable, s)
+		}
+	}
+	if dir := os.Getenv("SLUICE_PHOTOS"); dir != "" {
+		return batch, "photos", dir
+	}
+	return batch, "generated", generatedPhotos(b, 2*batch)
 }
 
 // alexnetFromFiles is the paper's recipe on a folder.

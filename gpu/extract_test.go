@@ -137,16 +137,17 @@ func extracted(t *testing.T, x *Extract, source pipeline.Source, size, workers i
 	return out
 }
 
-// activations computes layers of the pictures one by one, apart from the stage.
-func activations(t *testing.T, weights string, first, n int, names ...string) map[string][]float32 {
+// partOf is as much of the network of weights as computes these layers, for one
+// image at a time, apart from the stages.
+func partOf(t *testing.T, weights string, layers ...string) (*net.Network, net.Input) {
 	t.Helper()
 	a, err := readAbout(weights)
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, err := a.Net.Plan(1, side, side, len(classes))
+	plan, err := a.Net.Plan(1, side, side, len(a.Classes))
 	if err == nil {
-		plan, err = plan.Until(names...)
+		plan, err = plan.Until(layers...)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -155,7 +156,7 @@ func activations(t *testing.T, weights string, first, n int, names ...string) ma
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer engine.Close()
+	t.Cleanup(func() { _ = engine.Close() })
 	network, err := net.New(t.Context(), engine, plan, 0, false)
 	if err != nil {
 		t.Fatal(err)
@@ -171,6 +172,14 @@ func activations(t *testing.T, weights string, first, n int, names ...string) ma
 	if err != nil {
 		t.Fatal(err)
 	}
+	return network, in
+}
+
+// activations computes layers of the pictures one by one, apart from the stage.
+func activations(t *testing.T, weights string, first, n int, names ...string) map[string][]float32 {
+	t.Helper()
+	network, in := partOf(t, weights, names...)
+	var err error
 	out := map[string][]float32{}
 	for i := range n {
 		load(t, in, first+i, 1)

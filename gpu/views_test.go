@@ -27,37 +27,7 @@ func mirrored(l *pipeline.Line) {
 // its mirror image if asked, one by one and apart from the stages.
 func outputs(t *testing.T, weights, layer string, first, n int, mirror bool) (rows [][]float32) {
 	t.Helper()
-	a, err := readAbout(weights)
-	if err != nil {
-		t.Fatal(err)
-	}
-	plan, err := a.Net.Plan(1, side, side, len(a.Classes))
-	if err == nil {
-		plan, err = plan.Until(layer)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine, err := Open(testDevice(), 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer engine.Close()
-	network, err := net.New(t.Context(), engine, plan, 0, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	tensors, err := readWeights(weights)
-	if err == nil {
-		err = network.Load(tensors)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	in, err := network.NewInput()
-	if err != nil {
-		t.Fatal(err)
-	}
+	network, in := partOf(t, weights, layer)
 	for i := range n {
 		pix, _ := picture(first+i, side)
 		both := [][]byte{pix}

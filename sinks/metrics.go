@@ -11,10 +11,6 @@ import (
 	"os"
 	"path/filepath"
 
-	"github.com/apache/arrow/go/v17/parquet"
-	"github.com/apache/arrow/go/v17/parquet/compress"
-	"github.com/apache/arrow/go/v17/parquet/pqarrow"
-
 	"sluice/pipeline"
 	"sluice/pipeline/config"
 )
@@ -168,10 +164,5 @@ func (m *MetricsSink) Close() error {
 func (m *MetricsSink) writeParquet(w io.Writer) error {
 	rec := pipeline.MetricsRecord(m.rows...)
 	defer rec.Release()
-	props := parquet.NewWriterProperties(parquet.WithCompression(compress.Codecs.Snappy))
-	pw, err := pqarrow.NewFileWriter(rec.Schema(), w, props, pqarrow.NewArrowWriterProperties(pqarrow.WithStoreSchema()))
-	if err != nil {
-		return err
-	}
-	return errors.Join(pw.Write(rec), pw.Close())
+	return writeTable(w, rec)
 }
