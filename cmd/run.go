@@ -18,7 +18,7 @@ func newRun() *cobra.Command {
 	var s settings
 	var quiet bool
 	var steps int
-	var resume, shard string
+	var resume, shard, traceFile string
 	var format string
 	c := &cobra.Command{
 		Use:   "run FILE",
@@ -63,7 +63,7 @@ to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
 			}
 			r := &runner{
 				shard: part,
-				spec:  spec, again: func() (*pipeline.Spec, error) { return s.load(args[0]) }, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume,
+				spec:  spec, again: func() (*pipeline.Spec, error) { return s.load(args[0]) }, file: args[0], sets: s.all, quiet: quiet, steps: steps, resume: resume, traceFile: traceFile,
 				stderr:  c.ErrOrStderr(),
 				human:   c.OutOrStdout(),
 				console: newConsole(c.OutOrStdout(), c.ErrOrStderr(), format == "json", quiet),
@@ -80,6 +80,7 @@ to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
 	c.Flags().Lookup("resume").NoOptDefVal = "exact"
 	c.Flags().IntVar(&steps, "steps", 0, "end after so many steps in all, as if the epochs were over")
 	c.Flags().StringVar(&shard, "shard", "", "compute only the i-th of n parts of the features, as 2/4 (auto/4: by "+jobIndex+"); merge joins them")
+	c.Flags().StringVar(&traceFile, "trace", "", "write to this file what happened when, for ui.perfetto.dev")
 	c.Flags().StringVar(&format, "log-format", "text", "text, or json for one object a line on standard output")
 	return c
 }
@@ -94,6 +95,7 @@ type runner struct {
 	steps         int
 	shard         pipeline.Shard
 	resume        string // "", "exact" or "force"
+	traceFile     string // "" for none
 	human, stderr io.Writer
 	console       *console
 }
@@ -129,6 +131,13 @@ func (r *runner) run(ctx context.Context) error {
 	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
 	line.Env.Warn = func(text string) { r.console.warn(r.stderr, "pipeline: "+text) }
 
+	var tr *trace
+	if r.traceFile != "" {
+		if tr, err = newTrace(r.traceFile); err != nil {
+			return &exitError{exitUsage, err}
+		}
+		defer tr.discard()
+	}
 	began := time.Now()
 	open := openRunDir
 	if line.Env.Resume {
@@ -145,8 +154,16 @@ func (r *runner) run(ctx context.Context) error {
 		return err
 	}
 	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "run folder", Sink: beginSink{dir}})
+	if tr != nil {
+		line.Env.Trace = tr.span
+	}
 	err = line.Run(ctx)
 	took := time.Since(began)
+	if tr != nil {
+		if traceErr := tr.close(); traceErr != nil {
+			line.Env.Warn(traceErr.Error())
+		}
+	}
 
 	if err == nil {
 		if err := dir.finish("done", nil); err != nil {

@@ -102,7 +102,8 @@ func NewEvaluate(o EvaluateOptions) (*Evaluate, error) {
 func (v *Evaluate) Holds() int { return 2 }
 
 func (v *Evaluate) newEngine(env *pipeline.Env) (net.Engine, error) {
-	return v.open(v.opt.Device, env.Threads, winograd(v.opt.Winograd))
+	e, err := v.open(v.opt.Device, env.Threads, winograd(v.opt.Winograd))
+	return tracing(env, e, err)
 }
 
 // Plan reads what the weights say about themselves and lays their networks out

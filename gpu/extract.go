@@ -165,7 +165,8 @@ func NewExtract(o ExtractOptions) (*Extract, error) {
 func (x *Extract) Holds() int { return 2 }
 
 func (x *Extract) newEngine(env *pipeline.Env) (net.Engine, error) {
-	return x.open(x.opt.Device, env.Threads, winograd(x.opt.Winograd))
+	e, err := x.open(x.opt.Device, env.Threads, winograd(x.opt.Winograd))
+	return tracing(env, e, err)
 }
 
 // Plan reads what the weights say about themselves, and lays out as much of

@@ -109,7 +109,8 @@ func NewTrain(o TrainOptions) (*Train, error) {
 }
 
 func (t *Train) newEngine(env *pipeline.Env) (net.Engine, error) {
-	return t.open(t.opt.Device, env.Threads, winograd(t.opt.Winograd))
+	e, err := t.open(t.opt.Device, env.Threads, winograd(t.opt.Winograd))
+	return tracing(env, e, err)
 }
 
 // Holds is two: the batch that is loaded and the one that computes.
@@ -309,6 +310,7 @@ func (t *Train) ended() bool { return !t.mark.Open && t.stall.enough(t.opt.Early
 
 // step learns from one batch, the last of its epoch or not.
 func (t *Train) step(ctx context.Context, p *loaded, last bool, emit pipeline.Emit) error {
+	defer traceSpan(t.env, "train", "step", p.step)()
 	s := t.opt.Solver
 	t.lr = t.sched.LR(p.step)
 	t.names = append(t.names, p.names...)

@@ -268,6 +268,9 @@ type Env struct {
 	// Warn tells the user what is no error and no metric, in one sentence. It may
 	// be called from any goroutine, and is never nil in Resume and Prepare.
 	Warn func(text string)
+	// Trace is told of stretches of time, on a track each; nil if nobody wants to know.
+	// It may be called from any goroutine.
+	Trace func(track, name string, from, to time.Time)
 
 	// Accepts reports whether any sink takes batches of this kind.
 	Accepts func(Kind) bool

@@ -42,6 +42,7 @@ type Engine struct {
 	pointers      [maxArgs]pointer
 	flight        flight
 	step          context.Context
+	tracer        *tracer // nil if nobody traces
 
 	// The caller's.
 	ctx       context.Context
@@ -183,6 +184,7 @@ func (e *Engine) release() {
 		e.waiter.close()
 	}
 	_ = cu.Synchronize()
+	e.tracer.close()
 	for _, p := range append(e.arenas, e.scratch.memory, e.transfer.device, e.bad) {
 		if p != 0 {
 			_ = cu.MemFree(p)

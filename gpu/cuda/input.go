@@ -169,6 +169,10 @@ func (in *input) enqueue() error {
 	if err := e.copy.Wait(in.free, 0); err != nil {
 		return fmt.Errorf("loading a batch: CUDA says %w", err)
 	}
+	from, err := e.begin(e.copy)
+	if err != nil {
+		return err
+	}
 	if len(in.pixels) > 0 {
 		if err := cu.MemcpyHtoDAsync(in.raw, unsafe.Pointer(&in.pixels[0]), int64(len(in.pixels)), e.copy); err != nil {
 			return fmt.Errorf("copying a batch: CUDA says %w", err)
@@ -177,6 +181,9 @@ func (in *input) enqueue() error {
 	rest := in.at.shift
 	if err := cu.MemcpyHtoDAsync(in.raw+cu.DevicePtr(rest), unsafe.Pointer(&in.host[rest]), int64(in.at.end-rest), e.copy); err != nil {
 		return fmt.Errorf("copying a batch: CUDA says %w", err)
+	}
+	if err := e.end(from, e.copy, copyTrack, "copy of a batch"); err != nil {
+		return err
 	}
 	s, x := in.spec, in.x.Shape
 	part := func(wanted bool, at int) cu.DevicePtr {

@@ -100,6 +100,10 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 	if !ok {
 		return fmt.Errorf("%s: there is no kernel %s", l.op, l.kernel)
 	}
+	from, err := e.begin(s)
+	if err != nil {
+		return err
+	}
 	copy(e.cells[:], l.args[:l.n])
 	if err := f.Launch(l.grid[0], l.grid[1], l.grid[2], l.threads, 1, 1, 0, s, e.pointers[:l.n]); err != nil {
 		return fmt.Errorf("%s: %w", l.String(), e.explain(err))
@@ -109,7 +113,14 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 			return fmt.Errorf("%s: %w", l.String(), e.explain(err))
 		}
 	}
-	return nil
+	track := computeTrack
+	if s == e.copy {
+		track = copyTrack
+	}
+	if e.tracer == nil {
+		return nil // before a name is made
+	}
+	return e.end(from, s, track, fmt.Sprintf("%s %s (%s)", l.op, l.tensor, l.kernel))
 }
 
 // String says whose launch it is.

@@ -163,6 +163,7 @@ func (e *Engine) chunks(op string, f func(first, count, a, b, size int) error, t
 			return fmt.Errorf("%s of %q: %w", op, e.transfer.t.Name, e.flight.lost(err))
 		}
 		e.flight.landed()
+		e.tracer.tell()
 		if then != nil {
 			then(first, count, a, b, size)
 		}
@@ -184,6 +185,7 @@ func (e *Engine) land() error {
 		return e.flight.lost(err)
 	}
 	e.flight.landed()
+	e.tracer.tell()
 	var row int32
 	if err := cu.MemcpyDtoH(unsafe.Pointer(&row), e.bad, 4); err != nil {
 		return fmt.Errorf("reading the state: CUDA says %w", err)

@@ -34,6 +34,7 @@ namespace {
 struct Options {
 	uint64_t seed = 0;      // 0: a fixed schedule
 	double bytesPerNs = 0;  // of copies between host and device; 0: no limit
+	std::chrono::microseconds kernel{0}; // that each kernel takes at least
 	size_t memory = 4ull << 30;
 	unsigned threads = 0;
 	std::map<std::string, unsigned long> failAt; // what, and at which
@@ -45,6 +46,7 @@ struct Options {
 		auto number = [&](const char *name) { return strtoull(text(name), nullptr, 10); };
 		o.seed = number("SLUICE_EMU_SEED");
 		o.bytesPerNs = atof(text("SLUICE_EMU_GBPS"));
+		o.kernel = std::chrono::microseconds(number("SLUICE_EMU_KERNEL_US"));
 		if (auto n = number("SLUICE_EMU_MEMORY")) o.memory = n;
 		if (auto n = number("SLUICE_EMU_THREADS")) o.threads = (unsigned)n;
 		std::string fail = text("SLUICE_EMU_FAIL");
@@ -708,11 +710,14 @@ CUresult cuLaunchKernel(CUfunction function, unsigned gx, unsigned gy, unsigned 
 	std::vector<std::vector<char>> values;
 	for (size_t i = 0; i < f->signature.params.size(); i++) values.emplace_back((char *)params[i], (char *)params[i] + f->signature.params[i]);
 	uint64_t seed = options.seed;
+	auto least = options.kernel;
 	enqueue(s, [=]() mutable {
 		if (stuck()) return;
 		std::vector<void *> pointers;
 		for (auto &v : values) pointers.push_back(v.data());
+		auto began = Clock::now();
 		runGrid({&f->signature, {gx, gy, gz}, {bx, by, bz}, sharedBytes, pointers.data()}, seed);
+		std::this_thread::sleep_until(began + least);
 	});
 	return CUDA_SUCCESS;
 }
