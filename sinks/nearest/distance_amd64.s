@@ -13,35 +13,49 @@ TEXT ·avx512Distances(SB), NOSPLIT, $0-80
 	MOVQ dst_len+8(FP), BX
 	MOVQ query_len+56(FP), SI
 	MOVQ stride+72(FP), DI
+	SHLQ $0x02, DI
 
-row:
+some:
+	CMPQ   BX, $0x04
+	JLT    one
+	LEAQ   (CX)(DI*1), R8
+	LEAQ   (R8)(DI*1), R9
+	LEAQ   (R9)(DI*1), R10
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
 	VXORPS X3, X3, X3
-	XORQ   R8, R8
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	XORQ   R11, R11
 
-block:
-	VMOVUPS       (CX)(R8*4), Z4
-	VSUBPS        (DX)(R8*4), Z4, Z4
-	VFMADD231PS   Z4, Z4, Z0
-	VMOVUPS       64(CX)(R8*4), Z4
-	VSUBPS        64(DX)(R8*4), Z4, Z4
-	VFMADD231PS   Z4, Z4, Z1
-	VMOVUPS       128(CX)(R8*4), Z4
-	VSUBPS        128(DX)(R8*4), Z4, Z4
-	VFMADD231PS   Z4, Z4, Z2
-	VMOVUPS       192(CX)(R8*4), Z4
-	VSUBPS        192(DX)(R8*4), Z4, Z4
-	VFMADD231PS   Z4, Z4, Z3
-	ADDQ          $0x40, R8
-	CMPQ          R8, SI
-	JLT           block
+someblock:
+	VMOVUPS       (DX)(R11*4), Z8
+	VSUBPS        (CX)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z0
+	VSUBPS        (R8)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z2
+	VSUBPS        (R9)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z4
+	VSUBPS        (R10)(R11*4), Z8, Z8
+	VFMADD231PS   Z8, Z8, Z6
+	VMOVUPS       64(DX)(R11*4), Z8
+	VSUBPS        64(CX)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z1
+	VSUBPS        64(R8)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z3
+	VSUBPS        64(R9)(R11*4), Z8, Z9
+	VFMADD231PS   Z9, Z9, Z5
+	VSUBPS        64(R10)(R11*4), Z8, Z8
+	VFMADD231PS   Z8, Z8, Z7
+	ADDQ          $0x20, R11
+	CMPQ          R11, SI
+	JLT           someblock
 	VADDPS        Z1, Z0, Z0
-	VADDPS        Z3, Z2, Z2
-	VADDPS        Z2, Z0, Z0
-	VEXTRACTF64X4 $0x01, Z0, Y4
-	VADDPS        Y4, Y0, Y0
+	VEXTRACTF64X4 $0x01, Z0, Y8
+	VADDPS        Y8, Y0, Y0
 	VEXTRACTF128  $0x01, Y0, X1
 	VADDPS        X1, X0, X0
 	VPERMILPS     $0x4e, X0, X1
@@ -49,10 +63,74 @@ block:
 	VPERMILPS     $0xb1, X0, X1
 	VADDPS        X1, X0, X0
 	VMOVSS        X0, (AX)
+	VADDPS        Z3, Z2, Z2
+	VEXTRACTF64X4 $0x01, Z2, Y8
+	VADDPS        Y8, Y2, Y2
+	VEXTRACTF128  $0x01, Y2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0x4e, X2, X0
+	VADDPS        X0, X2, X2
+	VPERMILPS     $0xb1, X2, X0
+	VADDPS        X0, X2, X2
+	VMOVSS        X2, 4(AX)
+	VADDPS        Z5, Z4, Z4
+	VEXTRACTF64X4 $0x01, Z4, Y8
+	VADDPS        Y8, Y4, Y4
+	VEXTRACTF128  $0x01, Y4, X0
+	VADDPS        X0, X4, X4
+	VPERMILPS     $0x4e, X4, X0
+	VADDPS        X0, X4, X4
+	VPERMILPS     $0xb1, X4, X0
+	VADDPS        X0, X4, X4
+	VMOVSS        X4, 8(AX)
+	VADDPS        Z7, Z6, Z6
+	VEXTRACTF64X4 $0x01, Z6, Y8
+	VADDPS        Y8, Y6, Y6
+	VEXTRACTF128  $0x01, Y6, X0
+	VADDPS        X0, X6, X6
+	VPERMILPS     $0x4e, X6, X0
+	VADDPS        X0, X6, X6
+	VPERMILPS     $0xb1, X6, X0
+	VADDPS        X0, X6, X6
+	VMOVSS        X6, 12(AX)
+	ADDQ          $0x10, AX
+	LEAQ          (R10)(DI*1), CX
+	SUBQ          $0x04, BX
+	JMP           some
+
+one:
+	CMPQ   BX, $0x01
+	JLT    end
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	XORQ   R8, R8
+
+oneblock:
+	VMOVUPS       (DX)(R8*4), Z0
+	VSUBPS        (CX)(R8*4), Z0, Z0
+	VFMADD231PS   Z0, Z0, Z10
+	VMOVUPS       64(DX)(R8*4), Z0
+	VSUBPS        64(CX)(R8*4), Z0, Z0
+	VFMADD231PS   Z0, Z0, Z11
+	ADDQ          $0x20, R8
+	CMPQ          R8, SI
+	JLT           oneblock
+	VADDPS        Z11, Z10, Z10
+	VEXTRACTF64X4 $0x01, Z10, Y0
+	VADDPS        Y0, Y10, Y10
+	VEXTRACTF128  $0x01, Y10, X0
+	VADDPS        X0, X10, X10
+	VPERMILPS     $0x4e, X10, X0
+	VADDPS        X0, X10, X10
+	VPERMILPS     $0xb1, X10, X0
+	VADDPS        X0, X10, X10
+	VMOVSS        X10, (AX)
 	ADDQ          $0x04, AX
-	LEAQ          (CX)(DI*4), CX
-	DECQ          BX
-	JNZ           row
+	LEAQ          (CX)(DI*1), CX
+	SUBQ          $0x01, BX
+	JMP           one
+
+end:
 	VZEROUPPER
 	RET
 
@@ -65,33 +143,47 @@ TEXT ·avx2Distances(SB), NOSPLIT, $0-80
 	MOVQ dst_len+8(FP), BX
 	MOVQ query_len+56(FP), SI
 	MOVQ stride+72(FP), DI
+	SHLQ $0x02, DI
 
-row:
+some:
+	CMPQ   BX, $0x04
+	JLT    one
+	LEAQ   (CX)(DI*1), R8
+	LEAQ   (R8)(DI*1), R9
+	LEAQ   (R9)(DI*1), R10
 	VXORPS X0, X0, X0
 	VXORPS X1, X1, X1
 	VXORPS X2, X2, X2
 	VXORPS X3, X3, X3
-	XORQ   R8, R8
+	VXORPS X4, X4, X4
+	VXORPS X5, X5, X5
+	VXORPS X6, X6, X6
+	VXORPS X7, X7, X7
+	XORQ   R11, R11
 
-block:
-	VMOVUPS      (CX)(R8*4), Y4
-	VSUBPS       (DX)(R8*4), Y4, Y4
-	VFMADD231PS  Y4, Y4, Y0
-	VMOVUPS      32(CX)(R8*4), Y4
-	VSUBPS       32(DX)(R8*4), Y4, Y4
-	VFMADD231PS  Y4, Y4, Y1
-	VMOVUPS      64(CX)(R8*4), Y4
-	VSUBPS       64(DX)(R8*4), Y4, Y4
-	VFMADD231PS  Y4, Y4, Y2
-	VMOVUPS      96(CX)(R8*4), Y4
-	VSUBPS       96(DX)(R8*4), Y4, Y4
-	VFMADD231PS  Y4, Y4, Y3
-	ADDQ         $0x20, R8
-	CMPQ         R8, SI
-	JLT          block
+someblock:
+	VMOVUPS      (DX)(R11*4), Y8
+	VSUBPS       (CX)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y0
+	VSUBPS       (R8)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y2
+	VSUBPS       (R9)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y4
+	VSUBPS       (R10)(R11*4), Y8, Y8
+	VFMADD231PS  Y8, Y8, Y6
+	VMOVUPS      32(DX)(R11*4), Y8
+	VSUBPS       32(CX)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y1
+	VSUBPS       32(R8)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y3
+	VSUBPS       32(R9)(R11*4), Y8, Y9
+	VFMADD231PS  Y9, Y9, Y5
+	VSUBPS       32(R10)(R11*4), Y8, Y8
+	VFMADD231PS  Y8, Y8, Y7
+	ADDQ         $0x10, R11
+	CMPQ         R11, SI
+	JLT          someblock
 	VADDPS       Y1, Y0, Y0
-	VADDPS       Y3, Y2, Y2
-	VADDPS       Y2, Y0, Y0
 	VEXTRACTF128 $0x01, Y0, X1
 	VADDPS       X1, X0, X0
 	VPERMILPS    $0x4e, X0, X1
@@ -99,9 +191,65 @@ block:
 	VPERMILPS    $0xb1, X0, X1
 	VADDPS       X1, X0, X0
 	VMOVSS       X0, (AX)
+	VADDPS       Y3, Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPS    $0x4e, X2, X0
+	VADDPS       X0, X2, X2
+	VPERMILPS    $0xb1, X2, X0
+	VADDPS       X0, X2, X2
+	VMOVSS       X2, 4(AX)
+	VADDPS       Y5, Y4, Y4
+	VEXTRACTF128 $0x01, Y4, X0
+	VADDPS       X0, X4, X4
+	VPERMILPS    $0x4e, X4, X0
+	VADDPS       X0, X4, X4
+	VPERMILPS    $0xb1, X4, X0
+	VADDPS       X0, X4, X4
+	VMOVSS       X4, 8(AX)
+	VADDPS       Y7, Y6, Y6
+	VEXTRACTF128 $0x01, Y6, X0
+	VADDPS       X0, X6, X6
+	VPERMILPS    $0x4e, X6, X0
+	VADDPS       X0, X6, X6
+	VPERMILPS    $0xb1, X6, X0
+	VADDPS       X0, X6, X6
+	VMOVSS       X6, 12(AX)
+	ADDQ         $0x10, AX
+	LEAQ         (R10)(DI*1), CX
+	SUBQ         $0x04, BX
+	JMP          some
+
+one:
+	CMPQ   BX, $0x01
+	JLT    end
+	VXORPS X10, X10, X10
+	VXORPS X11, X11, X11
+	XORQ   R8, R8
+
+oneblock:
+	VMOVUPS      (DX)(R8*4), Y0
+	VSUBPS       (CX)(R8*4), Y0, Y0
+	VFMADD231PS  Y0, Y0, Y10
+	VMOVUPS      32(DX)(R8*4), Y0
+	VSUBPS       32(CX)(R8*4), Y0, Y0
+	VFMADD231PS  Y0, Y0, Y11
+	ADDQ         $0x10, R8
+	CMPQ         R8, SI
+	JLT          oneblock
+	VADDPS       Y11, Y10, Y10
+	VEXTRACTF128 $0x01, Y10, X0
+	VADDPS       X0, X10, X10
+	VPERMILPS    $0x4e, X10, X0
+	VADDPS       X0, X10, X10
+	VPERMILPS    $0xb1, X10, X0
+	VADDPS       X0, X10, X10
+	VMOVSS       X10, (AX)
 	ADDQ         $0x04, AX
-	LEAQ         (CX)(DI*4), CX
-	DECQ         BX
-	JNZ          row
+	LEAQ         (CX)(DI*1), CX
+	SUBQ         $0x01, BX
+	JMP          one
+
+end:
 	VZEROUPPER
 	RET

@@ -5,13 +5,13 @@
 package nearest
 
 // avx512Distances is distances over a query whose length is a multiple of block, and not 0, and of
-// rows stride floats apart, of which dst says how many: at least one.
+// rows stride floats apart, of which dst says how many.
 //
 //go:noescape
 func avx512Distances(dst []float32, rows []float32, query []float32, stride int)
 
 // avx2Distances is distances over a query whose length is a multiple of block, and not 0, and of
-// rows stride floats apart, of which dst says how many: at least one.
+// rows stride floats apart, of which dst says how many.
 //
 //go:noescape
 func avx2Distances(dst []float32, rows []float32, query []float32, stride int)

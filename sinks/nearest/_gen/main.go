@@ -14,65 +14,89 @@ func main() {
 	Generate()
 }
 
-// accumulators hide the latency of an FMA.
-const accumulators = 4
+// together is how many rows are read side by side, so that the query, which takes
+// as much of the first cache as a row does, is read once for all of them.
+const together = 4
 
 // distances is the squared distance of each row to the query, over a width that is
 // a whole number of blocks; rows lie stride floats apart.
 func distances(level string, bytes int, vec func() reg.VecVirtual) {
 	TEXT(level+"Distances", NOSPLIT, "func(dst, rows, query []float32, stride int)")
 	Doc(level+"Distances is distances over a query whose length is a multiple of block, and not 0, and of",
-		"rows stride floats apart, of which dst says how many: at least one.")
+		"rows stride floats apart, of which dst says how many.")
 	Pragma("noescape")
-	param := func(name string) reg.GPVirtual { return Load(Param(name), GP64()).(reg.GPVirtual) }
-	base := func(name string) reg.GPVirtual { return Load(Param(name).Base(), GP64()).(reg.GPVirtual) }
-	dst, rows, query := base("dst"), base("rows"), base("query")
+	dst := Load(Param("dst").Base(), GP64()).(reg.GPVirtual)
+	rows := Load(Param("rows").Base(), GP64()).(reg.GPVirtual)
+	query := Load(Param("query").Base(), GP64()).(reg.GPVirtual)
 	count := Load(Param("dst").Len(), GP64()).(reg.GPVirtual)
 	width := Load(Param("query").Len(), GP64()).(reg.GPVirtual)
-	stride := param("stride")
+	stride := Load(Param("stride"), GP64()).(reg.GPVirtual)
+	SHLQ(operand.Imm(2), stride) // bytes
 
-	Label("row")
-	var sum [accumulators]reg.VecVirtual
-	for i := range sum {
-		sum[i] = vec()
-		VXORPS(sum[i].AsX(), sum[i].AsX(), sum[i].AsX()) // and all above
+	// sweep does n rows, as long as there are as many.
+	sweep := func(n int, name, done string) {
+		Label(name)
+		CMPQ(count, operand.Imm(uint64(n)))
+		JLT(operand.LabelRef(done))
+		row := []reg.Register{rows}
+		for range n - 1 {
+			next := GP64()
+			LEAQ(operand.Mem{Base: row[len(row)-1], Index: stride, Scale: 1}, next)
+			row = append(row, next)
+		}
+		// Two sums a row hide the latency of an FMA.
+		sum := make([][2]reg.VecVirtual, n)
+		for i := range sum {
+			for j := range sum[i] {
+				sum[i][j] = vec()
+				VXORPS(sum[i][j].AsX(), sum[i][j].AsX(), sum[i][j].AsX()) // and all above
+			}
+		}
+		at := GP64()
+		XORQ(at, at)
+		Label(name + "block")
+		for j := range 2 {
+			q := vec()
+			VMOVUPS(operand.Mem{Base: query, Index: at, Scale: 4, Disp: j * bytes}, q)
+			for i := range sum {
+				d := vec()
+				VSUBPS(operand.Mem{Base: row[i], Index: at, Scale: 4, Disp: j * bytes}, q, d)
+				VFMADD231PS(d, d, sum[i][j])
+			}
+		}
+		ADDQ(operand.Imm(uint64(2*bytes/4)), at)
+		CMPQ(at, width)
+		JLT(operand.LabelRef(name + "block"))
+		for i, s := range sum {
+			VADDPS(s[1], s[0], s[0])
+			add(s[0], bytes)
+			VMOVSS(s[0].AsX(), operand.Mem{Base: dst, Disp: 4 * i})
+		}
+		ADDQ(operand.Imm(uint64(4*n)), dst)
+		LEAQ(operand.Mem{Base: row[n-1], Index: stride, Scale: 1}, rows)
+		SUBQ(operand.Imm(uint64(n)), count)
+		JMP(operand.LabelRef(name))
 	}
-	at := GP64()
-	XORQ(at, at)
-	Label("block")
-	for i := range sum {
-		x := vec()
-		VMOVUPS(operand.Mem{Base: rows, Index: at, Scale: 4, Disp: i * bytes}, x)
-		VSUBPS(operand.Mem{Base: query, Index: at, Scale: 4, Disp: i * bytes}, x, x)
-		VFMADD231PS(x, x, sum[i])
-	}
-	ADDQ(operand.Imm(uint64(accumulators*bytes/4)), at)
-	CMPQ(at, width)
-	JLT(operand.LabelRef("block"))
+	sweep(together, "some", "one")
+	sweep(1, "one", "end")
+	Label("end")
+	VZEROUPPER()
+	RET()
+}
 
-	VADDPS(sum[1], sum[0], sum[0])
-	VADDPS(sum[3], sum[2], sum[2])
-	VADDPS(sum[2], sum[0], sum[0])
-	low := sum[0].AsY()
+// add sums the lanes of a vector into its first.
+func add(v reg.VecVirtual, bytes int) {
 	if bytes == 64 {
 		high := YMM()
-		VEXTRACTF64X4(operand.Imm(1), sum[0], high)
-		VADDPS(high, low, low)
+		VEXTRACTF64X4(operand.Imm(1), v, high)
+		VADDPS(high, v.AsY(), v.AsY())
 	}
 	half := XMM()
-	VEXTRACTF128(operand.Imm(1), low, half)
-	x := sum[0].AsX()
+	VEXTRACTF128(operand.Imm(1), v.AsY(), half)
+	x := v.AsX()
 	VADDPS(half, x, x)
 	VPERMILPS(operand.Imm(0x4e), x, half)
 	VADDPS(half, x, x)
 	VPERMILPS(operand.Imm(0xb1), x, half)
 	VADDPS(half, x, x)
-	VMOVSS(x, operand.Mem{Base: dst})
-
-	ADDQ(operand.Imm(4), dst)
-	LEAQ(operand.Mem{Base: rows, Index: stride, Scale: 4}, rows)
-	DECQ(count)
-	JNZ(operand.LabelRef("row"))
-	VZEROUPPER()
-	RET()
 }
