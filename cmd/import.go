@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 	"go.yaml.in/yaml/v3"
 
@@ -93,7 +92,7 @@ func (in *importer) read(netGiven bool) (*gpu.Model, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s is not torchvision's AlexNet; --net FILE.yaml says what else it is:\n%w", in.file, err)
 		}
-		return in.model(g.Def(), tensors, "[decode, {resize: {shorter: 256}}, {center_crop: {size: 224}}]")
+		return in.model(g.Def(), tensors, "- decode\n- resize: {shorter: 256}\n- center_crop: {size: 224}\n")
 	}
 	if ext := filepath.Ext(in.net); ext != ".yaml" && ext != ".yml" {
 		return nil, usagef("--net must be %s or a YAML file, is %q", torchvisionNet, in.net)
@@ -120,7 +119,7 @@ func (in *importer) readCaffe() (*gpu.Model, error) {
 	}
 	side := max(256, m.Side)
 	// Caffe squashes.
-	samples := fmt.Sprintf("[decode, {resize: {size: [%d, %d]}}, {center_crop: {size: %d}}]", side, side, m.Side)
+	samples := fmt.Sprintf("- decode\n- resize: {size: [%d, %d]}\n- center_crop: {size: %d}\n", side, side, m.Side)
 	return in.model(m.Graph.Def(), m.Tensors, samples)
 }
 
@@ -141,6 +140,7 @@ func (in *importer) named(state []net.NamedTensor) (*gpu.Model, error) {
 	if err := doc.Decode(&file); err != nil {
 		return nil, &exitError{exitUsage, err}
 	}
+	file.Samples.node.Style = 0 // a line each, as pipeline reads them
 	samples, err := yaml.Marshal(file.Samples.node)
 	if err != nil {
 		return nil, err
@@ -165,26 +165,15 @@ func (sampleList) ConfigType() string { return "list of sample stages" }
 
 // model puts together what was read. samples is sample stages as YAML.
 func (in *importer) model(def net.Def, tensors []net.NamedTensor, samples string) (*gpu.Model, error) {
-	var list yaml.Node
-	if err := yaml.Unmarshal([]byte(samples), &list); err != nil {
-		return nil, err
-	}
-	// A line of its own, for what the stages are with every default, and the size
-	// that they end with.
-	text, err := yaml.Marshal(map[string]any{"name": "import", "source": map[string]any{"shapes": map[string]any{"samples": 1}}, "samples": list.Content[0]})
+	resolved, err := pipeline.ResolveSamples("samples", samples)
 	if err != nil {
-		return nil, err
+		return nil, &exitError{exitUsage, err}
 	}
-	spec, err := pipeline.Parse("samples", text, nil)
+	_, frame, err := pipeline.ParseSamples("samples", samples)
 	if err != nil {
-		return nil, fmt.Errorf("the sample stages %s: %w", strings.TrimSpace(samples), err)
+		return nil, &exitError{exitUsage, err}
 	}
-	line, err := spec.Line("")
-	if err != nil {
-		return nil, err
-	}
-	frame := line.Env.Frame
-	return &gpu.Model{Net: def, Height: frame.H, Width: frame.W, Samples: line.Env.Preprocessing, Tensors: tensors}, nil
+	return &gpu.Model{Net: def, Height: frame.H, Width: frame.W, Samples: resolved, Tensors: tensors}, nil
 }
 
 // finish names the classes, and holds the weights to the network.
@@ -271,17 +260,5 @@ func writeOutput(path string, force bool, write func(io.Writer) error) error {
 	if _, err := os.Stat(path); err == nil && !force {
 		return usagef("%s is there already; --force writes over it, -o FILE writes to another file", path)
 	}
-	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o644))
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", path, reason(err))
-	}
-	// A no-op once the file has its name.
-	defer func() { _ = f.Cleanup() }()
-	if err := write(struct{ io.Writer }{f}); err != nil {
-		return fmt.Errorf("writing %s: %w", path, reason(err))
-	}
-	if err := f.CloseAtomicallyReplace(); err != nil {
-		return fmt.Errorf("writing %s: %w", path, reason(err))
-	}
-	return nil
+	return writePicture(path, write)
 }

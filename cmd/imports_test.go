@@ -35,7 +35,7 @@ var mayImport = map[string][]string{
 	"gpu/...":         {"net"},
 	"sinks":           {"pipeline", "pipeline/config", "net"},
 	"sinks/nearest":   {"pipeline/config", "sinks", "gpu/host/simd"},
-	"cmd":             {"pipeline", "pipeline/config", "net", "net/caffe", "net/onnx", "net/torch", "gpu", "stages", "sinks"},
+	"cmd":             {"pipeline", "pipeline/config", "net", "net/caffe", "net/onnx", "net/torch", "gpu", "stages", "sinks", "sinks/nearest"},
 	"cmd/pipeline":    {"cmd", "stages", "sinks", "gpu"},
 }
 
