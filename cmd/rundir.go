@@ -8,6 +8,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -42,14 +44,15 @@ type runDir struct {
 	resolved []byte
 }
 
-// openRunDir makes the run folder and writes resolved.yaml and run.json. The
+// openRunDir makes the run folder and writes run.json and resolved.yaml. The
 // results of an earlier run of that name are moved aside, never written over.
 func openRunDir(path string, resolved []byte, record runRecord) (*runDir, error) {
 	d := &runDir{path: path, record: record}
 	if err := d.create(); err != nil {
 		return nil, fmt.Errorf("run folder %s: %w", path, err)
 	}
-	if err := errors.Join(d.write("resolved.yaml", resolved), d.writeRecord()); err != nil {
+	// The record is first, for it is what tells the folder of a run that was killed here.
+	if err := errors.Join(d.writeRecord(), d.write("resolved.yaml", resolved)); err != nil {
 		d.lock.Close()
 		return nil, err
 	}
@@ -117,6 +120,10 @@ func (d *runDir) create() (err error) {
 	if err != nil {
 		return reason(err)
 	}
+	// A run that was killed before it had a record leaves at most a part of that.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), "."+runFile) && os.Remove(filepath.Join(d.path, e.Name())) == nil
+	})
 	if len(entries) == 0 {
 		return nil
 	}

@@ -74,3 +74,29 @@ func TestRunDirRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A run that was killed before it wrote its record does not stand in the way of
+// the next.
+func TestRunDirKilledAtOnce(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "run")
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(dir, ".run.json123456")
+	if err := os.WriteFile(left, []byte(`{"na`), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	d, err := openRunDir(dir, nil, runRecord{Seed: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.finish("done", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := readRecord(t, dir); got.Seed != 7 {
+		t.Errorf("the record is of seed %d, want 7", got.Seed)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Error("what the killed run left is still there")
+	}
+}
