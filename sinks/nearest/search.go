@@ -2,6 +2,7 @@ package nearest
 
 import (
 	"cmp"
+	"container/heap"
 	"context"
 	"fmt"
 	"math"
@@ -55,12 +56,10 @@ func (s *Set) search(ctx context.Context, query []float32, k, threads int, level
 	if err != nil {
 		return nil, err
 	}
-	sorted := slices.Clone(squares)
-	slices.Sort(sorted)
 	// A sum of n squares, in whatever order, is off by less than (n+2)/2^24 of it:
 	// twice that here, and what is too small for a float32.
 	slack := 1 + float64(s.Width+2)/(1<<23)
-	bound := float64(sorted[k-1])*slack*slack + float64(s.Width)*math.SmallestNonzeroFloat32
+	bound := float64(smallest(squares, k))*slack*slack + float64(s.Width)*math.SmallestNonzeroFloat32
 	var near []Neighbour
 	for row, d := range squares {
 		if float64(d) <= bound {
@@ -71,6 +70,32 @@ func (s *Set) search(ctx context.Context, query []float32, k, threads int, level
 		return cmp.Or(cmp.Compare(a.Distance, b.Distance), cmp.Compare(a.Row, b.Row))
 	})
 	return near[:k], nil
+}
+
+// smallest is the k-th smallest of values, which are k at least.
+func smallest(values []float32, k int) float32 {
+	h := floats(slices.Clone(values[:k]))
+	heap.Init(&h)
+	for _, v := range values[k:] {
+		if v < h[0] {
+			h[0] = v
+			heap.Fix(&h, 0)
+		}
+	}
+	return h[0]
+}
+
+// floats is a heap with the greatest at its top.
+type floats []float32
+
+func (h floats) Len() int           { return len(h) }
+func (h floats) Less(i, j int) bool { return h[i] > h[j] }
+func (h floats) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *floats) Push(v any)        { *h = append(*h, v.(float32)) }
+func (h *floats) Pop() any {
+	last := (*h)[len(*h)-1]
+	*h = (*h)[:len(*h)-1]
+	return last
 }
 
 func exact(row, query []float32) float64 {
