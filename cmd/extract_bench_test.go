@@ -19,13 +19,14 @@ import (
 // BenchmarkExtractFromFiles computes fc7 of alexnet for the JPEG files under SLUICE_PHOTOS (folders of classes), or for
 // generated ones, and writes it as Parquet. In turn it measures what decoding alone and what the network alone do on
 // the same cores. It reports the medians in images/s, and the whole in percent of 1/(1/network + 1/decoding), which is
-// what the two can do together where they share the cores.
+// what the two can do together where they share the cores; the same of images a second of CPU time, which says what the
+// way between them costs where other programs take the cores.
 func BenchmarkExtractFromFiles(b *testing.B) {
 	batch, name, dir := benchmarkPhotos(b, 64)
 	weights := alexnetWeights(b)
 	b.Run(name, func(b *testing.B) {
 		const steps = 10 // after the first two, which pay for what begins
-		var whole, decoding, network []float64
+		var whole, decoding, network, ofCPU []float64
 		for b.Loop() {
 			var clock rateSink
 			line := extractFromFiles(b, dir, weights, batch, steps+2)
@@ -33,7 +34,8 @@ func BenchmarkExtractFromFiles(b *testing.B) {
 			if err := line.Run(b.Context()); err != nil {
 				b.Fatal(err)
 			}
-			whole = append(whole, clock.rate(2))
+			wall, cpu := clock.rate(2)
+			whole = append(whole, wall)
 
 			var decoded rateStage
 			line = extractFromFiles(b, dir, weights, batch, 4*steps)
@@ -41,7 +43,8 @@ func BenchmarkExtractFromFiles(b *testing.B) {
 			if err := line.Run(b.Context()); err != nil {
 				b.Fatal(err)
 			}
-			decoding = append(decoding, decoded.rate(2))
+			wall, decodingCPU := decoded.rate(2)
+			decoding = append(decoding, wall)
 
 			line = extractFromFiles(b, dir, weights, batch, 1)
 			alone := &aloneStage{Extract: line.Stages[0].Stage.(*gpu.Extract), steps: steps}
@@ -49,13 +52,20 @@ func BenchmarkExtractFromFiles(b *testing.B) {
 			if err := line.Run(b.Context()); err != nil {
 				b.Fatal(err)
 			}
-			network = append(network, alone.rate)
+			wall, networkCPU := alone.rate(2)
+			network = append(network, wall)
+			if cpu > 0 {
+				ofCPU = append(ofCPU, 100*cpu*(1/decodingCPU+1/networkCPU))
+			}
 		}
 		w, d, n := middle(whole), middle(decoding), middle(network)
 		b.ReportMetric(w, "images/s")
 		b.ReportMetric(d, "decoding-images/s")
 		b.ReportMetric(n, "network-images/s")
 		b.ReportMetric(100*w/(1/(1/n+1/d)), "%bound")
+		if len(ofCPU) > 0 {
+			b.ReportMetric(middle(ofCPU), "%cpu-bound")
+		}
 		b.ReportMetric(0, "ns/op")
 	})
 }
@@ -146,22 +156,27 @@ sinks: [features]
 // rates are times at which batches were done with.
 type rates struct {
 	at   []time.Time
+	cpu  []float64
 	rows []int64
 }
 
 func (r *rates) add(rows int64) {
 	if rows > 0 {
-		r.at, r.rows = append(r.at, time.Now()), append(r.rows, rows)
+		r.at, r.cpu, r.rows = append(r.at, time.Now()), append(r.cpu, cpuSeconds()), append(r.rows, rows)
 	}
 }
 
-// rate is images/s after the first so many batches.
-func (r *rates) rate(skip int) float64 {
-	rows := int64(0)
+// rate is images/s after the first so many batches, and images a second of CPU time,
+// 0 if that is not known.
+func (r *rates) rate(skip int) (wall, cpu float64) {
+	rows, last := int64(0), len(r.at)-1
 	for _, n := range r.rows[skip:] {
 		rows += n
 	}
-	return float64(rows) / r.at[len(r.at)-1].Sub(r.at[skip-1]).Seconds()
+	if spent := r.cpu[last] - r.cpu[skip-1]; spent > 0 {
+		cpu = float64(rows) / spent
+	}
+	return float64(rows) / r.at[last].Sub(r.at[skip-1]).Seconds(), cpu
 }
 
 // rateSink is told of features.
@@ -185,21 +200,17 @@ func (s *rateStage) Process(_ context.Context, b *pipeline.Batch, _ pipeline.Emi
 // aloneStage lets extract compute one batch over and over while nothing else runs.
 type aloneStage struct {
 	*gpu.Extract
+	rates
 	steps int
-	rate  float64
 }
 
 func (s *aloneStage) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.Emit) error {
 	drop := func(b *pipeline.Batch) error { b.Record.Release(); return nil }
-	start := time.Now()
-	for n := range 2 + s.steps {
-		if n == 2 { // one was loaded, one has paid for what begins
-			start = time.Now()
-		}
+	for range 2 + s.steps { // one is only loaded, one pays for what begins
 		if err := s.Extract.Process(ctx, b, drop); err != nil {
 			return err
 		}
+		s.add(b.Record.NumRows())
 	}
-	s.rate = float64(int64(s.steps)*b.Record.NumRows()) / time.Since(start).Seconds()
 	return nil
 }
