@@ -73,7 +73,6 @@ func RunConvs(t *testing.T, newEngine func() net.Engine) {
 	for seed := range uint64(60) {
 		checkCase(t, e, seed, randomConv(rand.New(rand.NewPCG(seed, 1))))
 	}
-	t.Run("Cancel", func(t *testing.T) { testCancel(t, newEngine) })
 }
 
 // FuzzConvs fuzzes the seeds that RunConvs draws convolutions from.

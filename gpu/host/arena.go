@@ -127,8 +127,9 @@ type memory struct {
 	e       *Engine
 	f       []float32
 	idx     []uint16
-	shared  bool      // its halo is dirty before each use
-	scratch []float32 // for computing it
+	shared  bool           // its halo is dirty before each use
+	scratch []float32      // for computing it, or for its planes
+	planes  *simd.Winograd // the form of the weights' planes that scratch holds; nil: none
 }
 
 // Alloc makes tensors, sharing memory where lifetimes do not meet.

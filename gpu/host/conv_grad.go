@@ -322,7 +322,8 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 	if f != nil {
 		e.transformed++
 		e.reserve(buf, alt)
-		t.run(e, "ConvGrad", scratch[:size], scratch[size:])
+		t.filters(e, "ConvGrad", scratch[:size], scratch[size:])
+		t.run(e, "ConvGrad")
 		return
 	}
 	e.direct++

@@ -29,7 +29,8 @@
 // algorithm where a count of the work says that it pays (Engine.form), in all three
 // passes: patches of the image become planes, which take the place of pixels in
 // Product and Outer, and the planes of the sums become outputs (simd.Winograd).
-// Those of the weights are made anew for every pass. The three forms are F(4,3),
+// Those of the weights are made anew for every pass, or kept where no step changes
+// them. The three forms are F(4,3),
 // F(5,3) and F(3,5): AlexNet's maps of 13 and 27 pixels are 3 and 9 tiles of the last
 // two, which need 0.29 and 0.22 of the direct multiplications. The points they
 // evaluate at, 7/8, 1/4, 2, their negatives and infinity, round no more than those

@@ -230,9 +230,13 @@ func (e *Engine) ready(op string, tensors ...*net.Tensor) bool {
 			e.fail("%s: tensor %d of %d is nil", op, i+1, len(tensors))
 			return false
 		}
-		if m, ok := t.Mem.(*memory); !ok || m.e != e {
+		m, ok := t.Mem.(*memory)
+		if !ok || m.e != e {
 			e.fail("%s: tensor %q belongs to another engine", op, t.Name)
 			return false
+		}
+		if op != "Conv" && op != "Download" { // who else is given weights may change them
+			m.planes = nil
 		}
 	}
 	return true

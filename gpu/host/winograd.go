@@ -194,13 +194,17 @@ func (j *winoJob) cut(threads int) (shared, buf, alt int) {
 	return j.planes() * j.uPlane, j.planes() * j.vPlane, j.planes() * j.mPlane
 }
 
-// run runs the job, which was cut, on weights in panels.
-func (j *winoJob) run(e *Engine, op string, panels, scratch []float32) {
-	size, total := j.in*j.tiles.Lanes, j.groups*j.panels
-	j.u, j.zeros = scratch, e.zeroed(simd.MaxSide*j.x.c)
+// filters makes the planes of weights in panels.
+func (j *winoJob) filters(e *Engine, op string, panels, scratch []float32) {
+	j.u = scratch
 	f := &e.jobs.filter
-	*f = filterJob{form: j.form, panels: panels, u: j.u, size: size, plane: j.uPlane}
-	e.run(op, total, f)
+	*f = filterJob{form: j.form, panels: panels, u: j.u, size: j.in * j.tiles.Lanes, plane: j.uPlane}
+	e.run(op, j.groups*j.panels, f)
+}
+
+// run runs the job, which was cut and has its filters.
+func (j *winoJob) run(e *Engine, op string) {
+	j.zeros = e.zeroed(simd.MaxSide * j.x.c)
 	e.run(op, j.blocks*j.parts, j)
 }
 
@@ -300,7 +304,19 @@ func (e *Engine) winoConv(f *simd.Winograd, y, x, w, b *net.Tensor, g net.Conv) 
 	j.x, j.y, j.pad, j.bias, j.act = open(x), open(y), g.Pad, e.biased(b, &weights), g.Act
 	shared, buf, alt := j.cut(e.threads)
 	e.reserve(buf, alt)
-	j.run(e, "Conv", weights.f, need(&e.scratch, shared))
+	m := w.Mem.(*memory)
+	switch {
+	case len(m.scratch) < shared:
+		j.filters(e, "Conv", weights.f, need(&e.scratch, shared))
+	case m.planes == f: // of weights that have not changed
+		j.u = m.scratch
+	default:
+		j.filters(e, "Conv", weights.f, m.scratch)
+		if !e.stopped() {
+			m.planes = f
+		}
+	}
+	j.run(e, "Conv")
 }
 
 func forwardOf(f *simd.Winograd, y net.Shape, w *weight) winoJob {

@@ -8,8 +8,8 @@ import (
 // winoPlan is the scratch memory that Winograd's algorithm takes for the tensors of
 // a network.
 type winoPlan struct {
-	// Of gradients of weights: it lives while one is computed, in the arena. of is
-	// each one's place among the tensors.
+	// In the arena: of gradients of weights, for as long as one is computed, and of
+	// weights that no step changes, for ever. of is each one's place among the tensors.
 	specs []net.Spec
 	of    []int
 	// Of the other passes, which all share, and in each worker's buffers.
@@ -46,7 +46,11 @@ func (e *Engine) winoPlan(specs []net.Spec) (p winoPlan) {
 					scratch = max(scratch, x+dy+sums)
 				} else {
 					j := forwardOf(f, m.Shape, &w)
-					p.share(j.cut(e.threads))
+					shared, buf, alt := j.cut(e.threads)
+					if !trains {
+						scratch, shared = max(scratch, shared), 0
+					}
+					p.share(shared, buf, alt)
 				}
 			}
 			if trains && m.Shape.C == w.c*w.groups {
@@ -56,7 +60,11 @@ func (e *Engine) winoPlan(specs []net.Spec) (p winoPlan) {
 			}
 		}
 		if scratch > 0 {
-			p.specs = append(p.specs, net.Spec{Name: s.Name + ".scratch", Shape: net.Shape{N: 1, C: scratch, H: 1, W: 1}, Kind: net.Vector, From: s.From, To: s.From})
+			to := s.From
+			if !trains {
+				to = -1
+			}
+			p.specs = append(p.specs, net.Spec{Name: s.Name + ".scratch", Shape: net.Shape{N: 1, C: scratch, H: 1, W: 1}, Kind: net.Vector, From: s.From, To: to})
 			p.of = append(p.of, i)
 		}
 	}

@@ -1,8 +1,13 @@
 package host
 
 import (
+	"context"
+	"errors"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"testing"
+	"time"
 
 	"sluice/gpu/host/simd"
 	"sluice/net"
@@ -134,6 +139,101 @@ func TestWinogradKeepsNaN(t *testing.T) {
 		}
 		if lost > 0 {
 			t.Errorf("%v: a NaN in the image is lost, or lies elsewhere, in %d places", level, lost)
+		}
+	}
+}
+
+// The planes of weights are kept while nothing changes them: that they are used is
+// seen by changing the weights behind the engine's back.
+func TestWinogradKeepsPlanes(t *testing.T) {
+	for _, level := range simd.Levels() {
+		e := New(2, level, WithWinograd(Everywhere))
+		defer e.Close()
+		x := net.Spec{Shape: net.Shape{N: 2, C: 8, H: 9, W: 9}, Kind: net.Map, To: -1}
+		w := net.Spec{Shape: net.Shape{N: 8, C: 8, H: 3, W: 3}, Kind: net.Filter, To: -1}
+		b := net.Spec{Shape: net.Shape{N: 1, C: 8, H: 1, W: 1}, Kind: net.Vector, To: -1}
+		ts, err := e.Alloc([]net.Spec{x, x, w, w, w, b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		y, w1, w2, w3 := ts[1], ts[2], ts[3], ts[4]
+		e.Upload(ts[0], random(rand.New(rand.NewPCG(1, 1)), x.Shape.Len()))
+		forward := func() []float32 {
+			e.Conv(y, ts[0], w1, ts[5], net.Conv{Size: 3, Stride: 1, Pad: 1})
+			out := make([]float32, x.Shape.Len())
+			e.Download(out, y)
+			return out
+		}
+		weights := func(seed uint64) []float32 { return random(rand.New(rand.NewPCG(seed, 2)), w.Shape.Len()) }
+		e.Upload(w1, weights(1))
+		e.Upload(w2, weights(2))
+		e.Upload(w3, weights(3))
+		first := forward()
+		f := w1.Mem.(*memory).f
+		was := slices.Clone(f)
+		clear(f)
+		e.Download(make([]float32, w.Shape.Len()), w1)
+		if !slices.Equal(forward(), first) {
+			t.Errorf("%v: the planes of weights that did not change were made again", level)
+		}
+		copy(f, was)
+		last := first
+		for name, change := range map[string]func(){
+			"Upload": func() { e.Upload(w1, weights(4)) },
+			"Copy":   func() { e.Copy(w1, w2) },
+			"Add":    func() { e.Add(w1, w1, w2) },
+			"Scale":  func() { e.Scale(w1, w1, 0.5, 0) },
+			"SGD":    func() { e.SGD(w1, w2, w3, net.SGD{LR: 0.1, Momentum: 0.9}) },
+			"ConvGrad": func() {
+				e.ConvGrad(nil, w1, ts[5], y, y, ts[0], w2, net.Conv{Size: 3, Stride: 1, Pad: 1})
+			},
+			"Host": func() {
+				e.Host([]*net.Tensor{w1}, nil, func(outs, _ [][]float32) { copy(outs[0], weights(5)) })
+			},
+		} {
+			change()
+			now := forward()
+			if slices.Equal(now, last) {
+				t.Errorf("%v: %s changed the weights, and their planes are the old ones", level, name)
+			}
+			last = now
+		}
+		if err := e.Sync(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A pass ends soon after its step does, in the middle of its blocks.
+func TestWinogradIsCancelled(t *testing.T) {
+	for _, level := range simd.Levels() {
+		e := New(2, level, WithWinograd(Everywhere))
+		defer e.Close()
+		x := net.Spec{Shape: net.Shape{N: 4, C: 32, H: 100, W: 100}, Kind: net.Map, To: -1}
+		w := net.Spec{Shape: net.Shape{N: 32, C: 32, H: 3, W: 3}, Kind: net.Filter, To: -1}
+		b := net.Spec{Shape: net.Shape{N: 1, C: 32, H: 1, W: 1}, Kind: net.Vector, To: -1}
+		ts, err := e.Alloc([]net.Spec{x, x, x, x, w, w, b, b})
+		if err != nil {
+			t.Fatal(err)
+		}
+		enough := errors.New("enough")
+		for range 3 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			time.AfterFunc(5*time.Millisecond, func() { cancel(enough) })
+			e.Begin(ctx)
+			start := time.Now()
+			for e.Sync() == nil {
+				g := net.Conv{Size: 3, Stride: 1, Pad: 1}
+				e.Conv(ts[0], ts[1], ts[4], ts[6], g)
+				e.ConvGrad(ts[2], ts[5], ts[7], ts[3], ts[0], ts[1], ts[4], g)
+			}
+			if err := e.Sync(); !errors.Is(err, enough) {
+				t.Errorf("%v: a cancelled step ends with %v", level, err)
+			}
+			if d := time.Since(start); d > 2*time.Second {
+				t.Errorf("%v: it took %v to stop", level, d)
+			}
+			cancel(nil)
 		}
 	}
 }
