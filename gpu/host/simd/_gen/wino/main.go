@@ -104,109 +104,156 @@ func field(p reg.Register, disp int) reg.GPVirtual {
 }
 
 // A line transforms d, a column or a row of a patch, and gives its numbers to
-// emit in their order.
-type line func(l level, d []reg.VecVirtual, emit func(i int, v reg.Register))
+// emit in their order. Its constants are those that it asks of k.
+type line struct {
+	constants []float64
+	apply     func(k *kernel, d []reg.VecVirtual, emit func(i int, v reg.Register))
+}
+
+// constant is c in every lane: in a register, where there are enough.
+func (k *kernel) constant(c float64) operand.Op {
+	if r, ok := k.held[float32(c)]; ok {
+		return r
+	}
+	return constant(c)
+}
+
+// hold has registers for constants: without them the loads take longer than the
+// arithmetic.
+func (k *kernel) hold(constants []float64) {
+	if !k.wide() {
+		return
+	}
+	k.held = map[float32]reg.VecVirtual{}
+	for _, c := range constants {
+		if _, ok := k.held[float32(c)]; !ok {
+			r := k.vec()
+			VMOVUPS(constant(c), r)
+			k.held[float32(c)] = r
+		}
+	}
+}
 
 // fused adds c*v to sum.
-func fused(c float64, v, sum reg.Register) { VFMADD231PS(constant(c), v, sum) }
+func (k *kernel) fused(c float64, v, sum reg.Register) { VFMADD231PS(k.constant(c), v, sum) }
 
 // image is a row of B for each point: the polynomial that is zero at all others,
 // scaled so that a filter's transform is but its value. That of a pair is even
 // and odd parts, added and subtracted.
 func image(n int) line {
-	return func(l level, d []reg.VecVirtual, emit func(int, reg.Register)) {
-		sums, products := 0.0, 1.0
-		for i, p := range pairs {
-			sum, product, scale := 0.0, 1.0, 2*p
-			for k, q := range pairs {
-				if k != i {
-					sum, product, scale = sum+q*q, product*q*q, scale*(p*p-q*q)
-				}
+	type pair struct{ even, odd [3]float64 }
+	var all []pair
+	var constants []float64
+	sum, sums, product := 0.0, 0.0, 1.0 // of squares, of their products in pairs, and of all
+	for i, p := range pairs {
+		s, m, scale := 0.0, 1.0, 2*p // of the others
+		for k, q := range pairs {
+			if k != i {
+				s, m, scale = s+q*q, m*q*q, scale*(p*p-q*q)
 			}
-			even, odd, out := l.vec(), l.vec(), l.vec()
-			VMULPS(constant(p*product/scale), d[0], even)
-			fused(-p*sum/scale, d[2], even)
-			fused(p/scale, d[4], even)
-			VMULPS(constant(product/scale), d[1], odd)
-			fused(-sum/scale, d[3], odd)
-			fused(1/scale, d[5], odd)
+		}
+		c := pair{even: [3]float64{p * m / scale, -p * s / scale, p / scale}, odd: [3]float64{m / scale, -s / scale, 1 / scale}}
+		all = append(all, c)
+		constants = append(append(constants, c.even[:]...), c.odd[:]...)
+		sum, sums, product = sum+p*p, sums+p*p*s/2, product*p*p
+	}
+	infinity := []float64{-product, sums, -sum}
+	if n == 7 {
+		constants = append(constants, infinity...)
+	}
+	return line{constants, func(k *kernel, d []reg.VecVirtual, emit func(int, reg.Register)) {
+		for i, c := range all {
+			even, odd, out := k.vec(), k.vec(), k.vec()
+			VMULPS(k.constant(c.even[0]), d[0], even)
+			VMULPS(k.constant(c.odd[0]), d[1], odd)
+			for j := 1; j < 3; j++ {
+				k.fused(c.even[j], d[2*j], even)
+				k.fused(c.odd[j], d[2*j+1], odd)
+			}
 			VADDPS(odd, even, out)
 			VSUBPS(odd, even, even)
 			emit(2*i, out)
 			emit(2*i+1, even)
-			sums, products = sums+p*p*sum, products*p*p
 		}
-		if n == 7 { // the point at infinity
-			sum := 0.0
-			for _, p := range pairs {
-				sum += p * p
+		if n == 7 {
+			for j, c := range infinity {
+				k.fused(c, d[2*j], d[6])
 			}
-			out := d[6]
-			fused(-sum, d[4], out)
-			fused(sums/2, d[2], out)
-			fused(-products, d[0], out)
-			emit(6, out)
+			emit(6, d[6])
 		}
-	}
+	}}
 }
 
 // spread is the value at each point of the polynomial d.
-func spread(k, n int) line {
-	return func(l level, d []reg.VecVirtual, emit func(int, reg.Register)) {
+func spread(side, n int) line {
+	var constants []float64
+	for _, p := range pairs {
+		constants = append(constants, p, p*p)
+		if side > 4 {
+			constants = append(constants, p*p*p*p)
+		}
+	}
+	return line{constants, func(k *kernel, d []reg.VecVirtual, emit func(int, reg.Register)) {
 		for i, p := range pairs {
-			even, odd, out := l.vec(), d[1], l.vec()
+			even, odd, out := k.vec(), d[1], k.vec()
 			VMOVAPS(d[0], even)
-			fused(p*p, d[2], even)
-			if k > 3 {
-				odd = l.vec()
+			k.fused(p*p, d[2], even)
+			if side > 3 {
+				odd = k.vec()
 				VMOVAPS(d[1], odd)
-				fused(p*p, d[3], odd)
+				k.fused(p*p, d[3], odd)
 			}
-			if k > 4 {
-				fused(p*p*p*p, d[4], even)
+			if side > 4 {
+				k.fused(p*p*p*p, d[4], even)
 			}
 			VMOVAPS(even, out)
-			fused(p, odd, out)
-			VFNMADD231PS(constant(p), odd, even)
+			k.fused(p, odd, out)
+			VFNMADD231PS(k.constant(p), odd, even)
 			emit(2*i, out)
 			emit(2*i+1, even)
 		}
 		if n == 7 {
-			emit(6, d[k-1])
+			emit(6, d[side-1])
 		}
-	}
+	}}
 }
 
 // gather is the transpose of spread.
-func gather(n, k int) line {
-	return func(l level, d []reg.VecVirtual, emit func(int, reg.Register)) {
-		t := l.vec()
+func gather(n, side int) line {
+	var constants []float64
+	for _, p := range pairs {
+		for j := 1; j < side; j++ {
+			constants = append(constants, math.Pow(p, float64(j)))
+		}
+	}
+	return line{constants, func(k *kernel, d []reg.VecVirtual, emit func(int, reg.Register)) {
+		t := k.vec()
 		for i := range pairs { // sums and differences
 			VSUBPS(d[2*i+1], d[2*i], t)
 			VADDPS(d[2*i+1], d[2*i], d[2*i])
 			VMOVAPS(t, d[2*i+1])
 		}
-		for j := range k {
-			out := l.vec()
+		for j := range side {
+			out := k.vec()
 			power := func(i int) float64 { return math.Pow(pairs[i], float64(j)) }
 			switch {
 			case j == 0:
 				VADDPS(d[0], d[2], out)
 				VADDPS(d[4], out, out)
-			case j == k-1 && n == 7:
+			case j == side-1 && n == 7:
 				VMOVAPS(d[6], out)
 				for i := range pairs {
-					fused(power(i), d[2*i+j%2], out)
+					k.fused(power(i), d[2*i+j%2], out)
 				}
 			default:
-				VMULPS(constant(power(0)), d[j%2], out)
+				VMULPS(k.constant(power(0)), d[j%2], out)
 				for i := range pairs[1:] {
-					fused(power(i+1), d[2*i+2+j%2], out)
+					k.fused(power(i+1), d[2*i+2+j%2], out)
 				}
 			}
 			emit(j, out)
 		}
-	}
+	}}
 }
 
 // kernel is a function of a Patch.
@@ -214,6 +261,7 @@ type kernel struct {
 	level
 	p, scratch reg.Register
 	off        reg.Register // of the vector, in bytes
+	held       map[float32]reg.VecVirtual
 	labels     int
 }
 
@@ -307,6 +355,7 @@ func (l level) outward(name, doc string, side, n int, f line) {
 		ADDQ(operand.U8(k.bytes), at0)
 	})
 	Label(ready)
+	k.hold(f.constants)
 	k.each(func(t *tail) {
 		first, left, column, index, next := field(k.p, from), field(k.p, to), GP64(), GP64(), field(k.p, step)
 		MOVQ(first, column)
@@ -321,7 +370,7 @@ func (l level) outward(name, doc string, side, n int, f line) {
 			for i := range d {
 				k.load(operand.Mem{Base: field(k.p, rows+8*i), Index: index, Scale: 1}, d[i], t)
 			}
-			f(k.level, d, func(i int, v reg.Register) { VMOVAPS(v, at(column, i*side*k.bytes)) })
+			f.apply(k, d, func(i int, v reg.Register) { VMOVAPS(v, at(column, i*side*k.bytes)) })
 			ADDQ(next, index)
 			ADDQ(operand.U8(k.bytes), column)
 		})
@@ -334,7 +383,7 @@ func (l level) outward(name, doc string, side, n int, f line) {
 			for j := range d {
 				VMOVAPS(at(src, j*k.bytes), d[j])
 			}
-			f(k.level, d, func(_ int, v reg.Register) {
+			f.apply(k, d, func(_ int, v reg.Register) {
 				k.store(v, at(dst, 0), t)
 				ADDQ(gap, dst)
 			})
@@ -346,6 +395,7 @@ func (l level) outward(name, doc string, side, n int, f line) {
 // inward writes a kernel that makes a side x side patch of n x n planes.
 func (l level) inward(name, doc string, n, side int, f line) {
 	k := l.begin(name, doc, side*n)
+	k.hold(f.constants)
 	k.each(func(t *tail) {
 		src, gap, line, column, columns := field(k.p, planes), field(k.p, plane), GP64(), GP64(), literal(n)
 		IMUL3Q(operand.U8(n), gap, line)
@@ -360,7 +410,7 @@ func (l level) inward(name, doc string, n, side int, f line) {
 					ADDQ(line, from)
 				}
 			}
-			f(k.level, d, func(i int, v reg.Register) { VMOVAPS(v, at(column, i*n*k.bytes)) })
+			f.apply(k, d, func(i int, v reg.Register) { VMOVAPS(v, at(column, i*n*k.bytes)) })
 			ADDQ(gap, src)
 			ADDQ(operand.U8(k.bytes), column)
 		})
@@ -384,7 +434,7 @@ func (l level) inward(name, doc string, n, side int, f line) {
 			}
 			MOVQ(at(row, rows), dst)
 			ADDQ(k.off, dst)
-			f(k.level, d, func(j int, v reg.Register) {
+			f.apply(k, d, func(j int, v reg.Register) {
 				VADDPS(start, v, v)
 				// The second source wins when either is NaN: keep the sum there.
 				VMAXPS(v, floor, v)
