@@ -7,10 +7,20 @@ prints a line a setting: images/s of a training step (forward, backward, update
 of SGD with momentum and weight decay) and of inference to fc7, medians of
 --repeat runs with the spread, with PyTorch's version. "as installed" is
 what a user types; "best" keeps freed memory in the process, asks for huge pages,
-lays tensors out channels_last and writes local response normalisation as a
-convolution, which PyTorch's own is slow at. A peer is only beaten fairly at its
-best: Debian's PyTorch takes the BLAS of the system, so have an OpenBLAS there
-(apt-get install libopenblas0-openmp); the reference BLAS is five times slower.
+lays tensors out channels_last, fuses the update where PyTorch can, and writes local
+response normalisation as a convolution, which PyTorch's own is slow at; "compiled"
+is that under torch.compile, from PyTorch 2 on (it needs g++, and minutes). A peer
+is only beaten fairly at its best, the faster of the last two.
+
+Debian's PyTorch 1.13 (apt-get install python3-torch) takes the BLAS of the system,
+so have an OpenBLAS there (apt-get install libopenblas0-openmp); the reference BLAS
+is five times slower. The newest comes from PyPI with a BLAS of its own:
+
+    python3 -m venv DIR && DIR/bin/pip install torch numpy
+    DIR/bin/python scripts/peer_pytorch.py
+
+takes 5.4 GB of disk (2.15): it does not import without the CUDA libraries that it
+brings, though none is used here.
 """
 
 import argparse
@@ -20,6 +30,8 @@ import statistics
 import subprocess
 import sys
 import time
+
+SETTINGS = ("installed", "best", "compiled")
 
 BEST = {
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
@@ -35,7 +47,7 @@ def parse():
     p.add_argument("--batch", type=int, default=128)
     p.add_argument("--threads", type=int, default=os.cpu_count())
     p.add_argument("--repeat", type=int, default=7)
-    p.add_argument("--setting", choices=["installed", "best"], help=argparse.SUPPRESS)
+    p.add_argument("--setting", choices=SETTINGS, help=argparse.SUPPRESS)
     return p.parse_args()
 
 
@@ -111,27 +123,35 @@ def measure(args):
 
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    best = args.setting == "best"
+    best = args.setting != "installed"
     body, head, side = build(args.net, best)
     x = torch.randn(args.batch, 3, side, side)
     labels = torch.randint(0, 1000, (args.batch,))
     if best:
         body, x = body.to(memory_format=torch.channels_last), x.to(memory_format=torch.channels_last)
     parameters = [*body.parameters(), *head.parameters()]
-    solver = torch.optim.SGD(parameters, lr=0.001, momentum=0.9, weight_decay=0.0005)
+    rule = {"lr": 0.001, "momentum": 0.9, "weight_decay": 0.0005}
+    try:
+        solver = torch.optim.SGD(parameters, fused=True, **rule) if best else torch.optim.SGD(parameters, **rule)
+    except (TypeError, RuntimeError):  # before 2.4
+        solver = torch.optim.SGD(parameters, **rule)
     loss = nn.CrossEntropyLoss()
+    whole, features = nn.Sequential(body, head), body
+    if args.setting == "compiled":
+        whole, features = torch.compile(whole), torch.compile(body)
 
     def train():
         solver.zero_grad(set_to_none=not best)
-        loss(head(body(x)), labels).backward()
+        loss(whole(x), labels).backward()
         solver.step()
 
     @torch.no_grad()
     def infer():
-        body(x)
+        features(x)
 
     out = {"torch": torch.__version__, "net": args.net, "setting": args.setting, "batch": args.batch, "threads": args.threads}
     out["train_images_per_second"] = clock(train, args.repeat, args.batch)
+    whole.eval()
     body.eval()
     out["infer_fc7_images_per_second"] = clock(infer, args.repeat, args.batch)
     print(json.dumps(out), flush=True)
@@ -143,15 +163,22 @@ def main():
         measure(args)
         return
     try:
-        import torch  # noqa: F401
+        import torch
     except ImportError:
         sys.exit("PyTorch is not installed: apt-get install python3-torch, or pip install torch")
-    for setting in ("installed", "best"):
+    for setting in SETTINGS:
+        if setting == "compiled" and not hasattr(torch, "compile"):
+            continue
         # OPENBLAS_CORETYPE slows a current OpenBLAS down.
         env = {k: v for k, v in os.environ.items() if k not in ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE")}
-        if setting == "best":
+        if setting != "installed":
             env.update(BEST)
-        subprocess.run([sys.executable, __file__, *sys.argv[1:], "--setting", setting], env=env, check=True)
+        if setting == "compiled":
+            env["TORCHINDUCTOR_FREEZING"] = "1"  # inference: weights laid out once
+        done = subprocess.run([sys.executable, __file__, *sys.argv[1:], "--setting", setting], env=env)
+        if done.returncode:
+            hint = ": torch.compile needs g++" if setting == "compiled" else ""
+            sys.exit(f"the setting {setting} failed{hint}")
 
 
 if __name__ == "__main__":
