@@ -23,6 +23,9 @@ type scorer struct {
 	members []member
 	meter   meter
 	sum     span
+	// total is added up batch by batch, so that how often progress is told changes
+	// no bit of it.
+	total net.Stats
 
 	waiting samples // of the batch that is loaded and not yet computed
 	sums    []float64
@@ -102,6 +105,7 @@ func (s *scorer) Flush(ctx context.Context, _ pipeline.Emit) error {
 	err := s.compute(ctx, last, s.waiting)
 	s.meter.cut()
 	s.sum = s.meter.run
+	s.sum.stats = s.total
 	return err
 }
 
@@ -138,6 +142,7 @@ func (s *scorer) compute(ctx context.Context, p []*loaded, of samples) error {
 		}
 	}
 	s.meter.step(stats)
+	s.total = sum(s.total, stats)
 	return nil
 }
 
