@@ -236,22 +236,8 @@ func (in *importer) tell(out io.Writer, m *gpu.Model, output string) error {
 	for _, note := range in.notes {
 		fmt.Fprintln(w, note)
 	}
-	fmt.Fprintf(w, "wrote %s, for images of %d x %d with the sample stages %s\n", output, m.Width, m.Height, oneLine(m.Samples))
+	fmt.Fprintf(w, "wrote %s, for images of %d x %d; %s inspect %[1]s tells how they are made\n", output, m.Width, m.Height, invocation())
 	return w.err
-}
-
-// oneLine writes a YAML without line breaks.
-func oneLine(text string) string {
-	var n yaml.Node
-	if err := yaml.Unmarshal([]byte(text), &n); err != nil || len(n.Content) == 0 {
-		return strings.Join(strings.Fields(text), " ")
-	}
-	n.Content[0].Style = yaml.FlowStyle // and so is all in it
-	out, err := yaml.Marshal(n.Content[0])
-	if err != nil {
-		return strings.Join(strings.Fields(text), " ")
-	}
-	return strings.Join(strings.Fields(string(out)), " ")
 }
 
 // writeOutput gives a file, whole or not at all, what write writes. One that is
