@@ -75,14 +75,6 @@ func RunConvs(t *testing.T, newEngine func() net.Engine) {
 	}
 }
 
-// FuzzConvs fuzzes the seeds that RunConvs draws convolutions from.
-func FuzzConvs(f *testing.F, newEngine func() net.Engine) {
-	f.Add(uint64(1))
-	f.Fuzz(func(t *testing.T, seed uint64) {
-		checkCase(t, open(t, newEngine), seed, randomConv(rand.New(rand.NewPCG(seed, 1))))
-	})
-}
-
 func checkSeed(t *testing.T, e net.Engine, seed uint64) {
 	checkCase(t, e, seed, randomCase(rand.New(rand.NewPCG(seed, 0))))
 }

@@ -123,8 +123,7 @@ func FuzzDense(f *testing.F) { enginetest.FuzzDense(f, newEngine) }
 func FuzzPool(f *testing.F)  { enginetest.FuzzPool(f, newEngine) }
 func FuzzLRN(f *testing.F)   { enginetest.FuzzLRN(f, newEngine) }
 
+// FuzzWinograd is FuzzConv by Winograd's algorithm, wherever there is a form.
 func FuzzWinograd(f *testing.F) {
-	enginetest.FuzzConvs(f, func() net.Engine {
-		return host.New(0, simd.Levels()[len(simd.Levels())-1], host.WithWinograd(host.Everywhere))
-	})
+	enginetest.FuzzConv(f, with(host.WithWinograd(host.Everywhere)))
 }
