@@ -149,3 +149,22 @@ func TestCloseEndsItsGoroutines(t *testing.T) {
 		t.Error("a closed engine has no error")
 	}
 }
+
+// Winograd's algorithm rounds otherwise, and no more: the losses of the first steps
+// are those of the direct way.
+func TestWinogradTrainsAlike(t *testing.T) {
+	for _, level := range simd.Levels() {
+		_, want := train(t, 2, level, host.Nowhere)
+		_, got := train(t, 2, level, host.Everywhere)
+		same := true
+		for i, w := range want {
+			same = same && got[i] == w
+			if math.Abs(got[i]-w) > 1e-3*w {
+				t.Errorf("%v: the loss of step %d is %g, directly %g", level, i, got[i], w)
+			}
+		}
+		if same {
+			t.Errorf("%v: every loss is the same: both ways are one", level)
+		}
+	}
+}
