@@ -27,7 +27,7 @@ type EvaluateOptions struct {
 	// Preprocessing is "same" or "any".
 	Preprocessing string    `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation, ten_crop in the place of center_crop aside; any: take them"`
 	Device        string    `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats"`
+	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats; tf32, of CUDA cards alone, rounds what convolutions and dense layers multiply to 10 bits, for tensor cores"`
 	Winograd      bool      `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
 	LogEvery      int       `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
@@ -103,7 +103,7 @@ func (v *Evaluate) Holds() int { return 2 }
 
 func (v *Evaluate) newEngine(env *pipeline.Env) (net.Engine, error) {
 	e, err := v.open(v.opt.Device, env.Threads, winograd(v.opt.Winograd))
-	return tracing(env, e, err)
+	return opened(env, v.opt.Precision, e, err)
 }
 
 // Plan reads what the weights say about themselves and lays their networks out

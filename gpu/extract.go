@@ -41,7 +41,7 @@ type ExtractOptions struct {
 	// Preprocessing is "same" or "any".
 	Preprocessing string    `yaml:"preprocessing" doc:"same: refuse sample stages that are not those of the training's validation; any: take them"`
 	Device        string    `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats"`
+	Precision     Precision `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats; tf32, of CUDA cards alone, rounds what convolutions and dense layers multiply to 10 bits, for tensor cores"`
 	Winograd      bool      `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
 	LogEvery      int       `yaml:"log_every" doc:"batches between two metrics that tell how far it is"`
 }
@@ -166,7 +166,7 @@ func (x *Extract) Holds() int { return 2 }
 
 func (x *Extract) newEngine(env *pipeline.Env) (net.Engine, error) {
 	e, err := x.open(x.opt.Device, env.Threads, winograd(x.opt.Winograd))
-	return tracing(env, e, err)
+	return opened(env, x.opt.Precision, e, err)
 }
 
 // Plan reads what the weights say about themselves, and lays out as much of

@@ -8,13 +8,20 @@ import (
 	"sluice/pipeline"
 )
 
-// tracing has an engine that can tell what its device does tell it to the run's trace.
-func tracing(env *pipeline.Env, e net.Engine, err error) (net.Engine, error) {
+// opened is an engine that a stage has opened, made to compute in a precision, and to
+// tell the run's trace what its device does if it can.
+func opened(env *pipeline.Env, p Precision, e net.Engine, err error) (net.Engine, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := p.with(e); err != nil {
+		return nil, err
+	}
 	t, ok := e.(interface {
 		Trace(span func(track, name string, from, to time.Time)) error
 	})
-	if err != nil || !ok || env.Trace == nil {
-		return e, err
+	if !ok || env.Trace == nil {
+		return e, nil
 	}
 	if err := t.Trace(env.Trace); err != nil {
 		_ = e.Close() // after a worse error

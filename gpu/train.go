@@ -25,7 +25,7 @@ type TrainOptions struct {
 	Net           net.Def    `yaml:"net" config:"required" doc:"a preset (alexnet), a preset with options, or {input, layers}; its last layer is as wide as there are classes"`
 	Epochs        int        `yaml:"epochs" config:"required" doc:"how many times every image is learnt from"`
 	Device        string     `yaml:"device" doc:"auto (cuda where there is one, else the CPU), cpu or cuda"`
-	Precision     Precision  `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats"`
+	Precision     Precision  `yaml:"precision" doc:"how numbers are held and multiplied: fp32 is 32-bit floats; tf32, of CUDA cards alone, rounds what convolutions and dense layers multiply to 10 bits, for tensor cores"`
 	Winograd      bool       `yaml:"winograd" doc:"on the CPU, compute convolutions by Winograd's algorithm where it pays: faster, and rounded a little more"`
 	Solver        net.Solver `yaml:"solver" doc:"lr, momentum, weight_decay, schedule, and what is done with gradients"`
 	LogEvery      int        `yaml:"log_every" doc:"steps that a step metric averages; an epoch's last steps get one of their own"`
@@ -110,7 +110,7 @@ func NewTrain(o TrainOptions) (*Train, error) {
 
 func (t *Train) newEngine(env *pipeline.Env) (net.Engine, error) {
 	e, err := t.open(t.opt.Device, env.Threads, winograd(t.opt.Winograd))
-	return tracing(env, e, err)
+	return opened(env, t.opt.Precision, e, err)
 }
 
 // Holds is two: the batch that is loaded and the one that computes.

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"unsafe"
 
 	"gorgonia.org/cu"
 )
@@ -98,4 +99,13 @@ func describe(ordinal int) (Device, error) {
 		}
 	}
 	return d, nil
+}
+
+// allowShared lets launches of a kernel ask for more shared memory than 48 KiB, which cu has
+// no function for.
+func allowShared(f cu.Function, bytes int) error {
+	if r := C.cuFuncSetAttribute(*(*C.CUfunction)(unsafe.Pointer(&f)), C.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, C.int(bytes)); r != C.CUDA_SUCCESS {
+		return fmt.Errorf("%d bytes of shared memory: CUDA error %d", bytes, int(r))
+	}
+	return nil
 }

@@ -51,6 +51,7 @@ type Engine struct {
 	transfer  transfer
 	hosts     [][]float32
 	smallest  int // tile that tests ask for; 0: as the shape says
+	tf32      bool
 
 	// Memory, used by the owner alone after it was made.
 	arenas  []cu.DevicePtr
@@ -87,10 +88,19 @@ func New(d Device) (*Engine, error) {
 	return e, nil
 }
 
-// Name says what it computes on.
+// Name says what it computes on, and how.
 func (e *Engine) Name() string {
-	return fmt.Sprintf("cuda (%s, float32)", e.device.Name)
+	precision := "fp32"
+	if e.tf32 {
+		precision = "tf32"
+	}
+	return fmt.Sprintf("cuda (%s, %s)", e.device.Name, precision)
 }
+
+// UseTF32 has convolutions and dense layers computed by tensor cores from now on: what they
+// multiply is rounded to ten bits after the point, and added up in 32-bit floats. All else
+// stays as it is. Two runs still give the same bits.
+func (e *Engine) UseTF32() { e.tf32 = true }
 
 // A command is what the owner does next: a function whose answer the caller waits for,
 // the begin of a step, or a launch.
@@ -143,6 +153,11 @@ func (e *Engine) open() (err error) {
 		for _, name := range entries(text) {
 			if e.kernels[name], err = m.Function(name); err != nil {
 				return fmt.Errorf("kernel %s of %s: %w", name, file, err)
+			}
+			if bytes := sharedBytes(name); bytes > 0 {
+				if err := allowShared(e.kernels[name], bytes); err != nil {
+					return fmt.Errorf("kernel %s of %s: %w", name, file, err)
+				}
 			}
 		}
 	}

@@ -3,6 +3,8 @@
 package cuda
 
 import (
+	"strings"
+
 	"gorgonia.org/cu"
 
 	"sluice/net"
@@ -73,8 +75,9 @@ func (e *Engine) multiply(p product) {
 	if e.smallest > 0 {
 		tile = e.smallest
 	}
-	l := launch{kernel: kernelName(p.pass, tile, p.aligned), op: p.op, tensor: p.tensor, threads: 256,
+	l := launch{kernel: kernelName(p.pass, tile, p.aligned, e.tf32), op: p.op, tensor: p.tensor, threads: 256,
 		grid: [3]int{ceil(p.m, tile), ceil(p.n, tile), p.groups * parts}}
+	l.shared = sharedBytes(l.kernel)
 	bias, relu := p.bias, p.relu
 	if parts > 1 {
 		bias, relu = 0, false
@@ -91,7 +94,7 @@ func (e *Engine) multiply(p product) {
 }
 
 // kernelName is that of a pass, without making a new string each time.
-func kernelName(pass string, tile int, aligned bool) string {
+func kernelName(pass string, tile int, aligned, tf32 bool) string {
 	at := 0
 	if tile == 128 {
 		at = 2
@@ -99,13 +102,47 @@ func kernelName(pass string, tile int, aligned bool) string {
 	if aligned {
 		at++
 	}
+	names := &kernelNames[flag(tf32)]
 	switch pass {
 	case forwardPass:
-		return [...]string{"gemm_forward_64_1", "gemm_forward_64_4", "gemm_forward_128_1", "gemm_forward_128_4"}[at]
+		return names[0][at]
 	case dataPass:
-		return [...]string{"gemm_data_64_1", "gemm_data_64_4", "gemm_data_128_1", "gemm_data_128_4"}[at]
+		return names[1][at]
 	}
-	return [...]string{"gemm_weight_64_1", "gemm_weight_64_4", "gemm_weight_128_1", "gemm_weight_128_4"}[at]
+	return names[2][at]
+}
+
+// kernelNames are those of gemm.cu and of gemm_tf32.cu.
+var kernelNames = func() (names [2][3][4]string) {
+	for kind, prefix := range []string{"gemm_", "gemm_tf32_"} {
+		for pass, name := range []string{forwardPass, dataPass, weightPass} {
+			for at, suffix := range []string{"_64_1", "_64_4", "_128_1", "_128_4"} {
+				names[kind][pass][at] = prefix + name + suffix
+			}
+		}
+	}
+	return names
+}()
+
+// sharedBytes is the shared memory that a kernel of gemm_tf32.cu is launched with: four
+// stages of both factors, in rows with what is summed over along or across them.
+func sharedBytes(kernel string) int {
+	rest, ok := strings.CutPrefix(kernel, "gemm_tf32_")
+	if !ok {
+		return 0
+	}
+	tile := 64
+	if strings.Contains(rest, "_128_") {
+		tile = 128
+	}
+	along, across := tile*(sumBlock+4), sumBlock*(tile+8)
+	switch {
+	case strings.HasPrefix(rest, forwardPass):
+		return 4 * 4 * (along + along)
+	case strings.HasPrefix(rest, dataPass):
+		return 4 * 4 * (along + across)
+	}
+	return 4 * 4 * (across + across)
 }
 
 const (

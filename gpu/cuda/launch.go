@@ -22,6 +22,7 @@ type launch struct {
 	op, tensor string // whose it is, for errors
 	grid       [3]int
 	threads    int
+	shared     int             // bytes of memory of a block that the launch gives
 	args       [maxArgs]uint64 // a cell each: cu reads 8 bytes of every argument
 	n          int
 }
@@ -105,7 +106,7 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 		return err
 	}
 	copy(e.cells[:], l.args[:l.n])
-	if err := f.Launch(l.grid[0], l.grid[1], l.grid[2], l.threads, 1, 1, 0, s, e.pointers[:l.n]); err != nil {
+	if err := f.Launch(l.grid[0], l.grid[1], l.grid[2], l.threads, 1, 1, l.shared, s, e.pointers[:l.n]); err != nil {
 		return fmt.Errorf("%s: %w", l.String(), e.explain(err))
 	}
 	if e.oneByOne {

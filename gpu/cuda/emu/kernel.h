@@ -82,6 +82,7 @@ template <class T> T shuffle(unsigned mask, T v, unsigned from, const char *file
 
 #define DEVICE static inline __attribute__((always_inline))
 #define DEVICE_METHOD inline __attribute__((always_inline))
+#define INLINE __attribute__((always_inline))
 #define KERNEL(threads, name, params)                                   \
 	extern "C" void name params;                                        \
 	static emu::Registration registration_##name(#name, threads, name); \
@@ -97,6 +98,7 @@ template <class T> T shuffle(unsigned mask, T v, unsigned from, const char *file
 #define SYNC() emu::barrier(__FILE__, __LINE__)
 #define SHUFFLE_XOR(v, lanes) emu::shuffle(~0u, v, emu::current->lane ^ (lanes), __FILE__, __LINE__)
 #define UNROLL
+#define ROLLED
 
 struct alignas(16) float4 {
 	float x, y, z, w;
@@ -123,3 +125,36 @@ DEVICE int atomicMin(int *p, int v) {
 	}
 	return old;
 }
+
+#define COPY_ASYNC(bytes, to, from, wanted) emu::copyAsync(to, from, wanted, bytes)
+#define COPY_COMMIT() emu::copyCommit()
+#define COPY_WAIT(groups) emu::copyWait(groups)
+
+// tf32 rounds to ten bits after the point, to nearest, as cvt.rna: halves away from 0.
+DEVICE unsigned tf32(float x) {
+	unsigned u;
+	memcpy(&u, &x, sizeof u);
+	return (u & 0x7f800000) == 0x7f800000 ? u : (u + 0x1000) & ~0x1fffu;
+}
+#define MMA_TF32(sum, a, b) emu::mmaTF32(sum, a, b, __FILE__, __LINE__)
+
+namespace emu {
+
+// mmaTF32 gives each lane the sums of rows g and g+8, columns 2c and 2c+1 (g = lane / 4,
+// c = lane % 4): a is rows g and g+8 at columns c and c+4, b rows c and c+4 at column g.
+inline void mmaTF32(float (&sum)[4], const unsigned (&a)[4], const unsigned (&b)[2], const char *file, int line) {
+	uint32_t in[6] = {a[0], a[1], a[2], a[3], b[0], b[1]};
+	auto all = exchange(~0u, in, 6, file, line);
+	unsigned g = current->lane >> 2, c = current->lane & 3;
+	for (unsigned e = 0; e < 4; e++) {
+		unsigned high = e >> 1, column = 2 * c + (e & 1);
+		for (unsigned k = 0; k < 8; k++) {
+			float x, y;
+			memcpy(&x, &all[4 * g + (k & 3)][high + 2 * (k >> 2)], 4);
+			memcpy(&y, &all[4 * column + (k & 3)][4 + (k >> 2)], 4);
+			sum[e] = __builtin_fmaf(x, y, sum[e]);
+		}
+	}
+}
+
+} // namespace emu

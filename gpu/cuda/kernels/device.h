@@ -30,12 +30,14 @@ static __device__ __forceinline__ int atomicMin(int *p, int v) { return __nvvm_a
 
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_METHOD __device__ __forceinline__
+#define INLINE __attribute__((always_inline)) // of lambdas, whose captures would else be memory
 // A kernel is launched with at most so many threads a block.
 #define KERNEL(threads, name, params) extern "C" __global__ void __launch_bounds__(threads) name params
 // The one piece of shared memory of a kernel that is not asked for by its launch.
 #define SHARED(type, name) __shared__ type name
 #define SYNC() __syncthreads()
 #define UNROLL _Pragma("unroll")
+#define ROLLED _Pragma("unroll 1") // where more code would be worth nothing
 
 DEVICE float fma32(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 DEVICE double fma64(double a, double b, double c) { return __builtin_fma(a, b, c); }
@@ -69,6 +71,38 @@ template <class T> DEVICE T shuffleXor(T v, int lanes) {
 	return v;
 }
 #define SHUFFLE_XOR(v, lanes) shuffleXor(v, lanes)
+
+// What the launch asked for, for a type that is all of it.
+#define DYNAMIC_SHARED(type, name)         \
+	extern __shared__ float4 dynamicBytes[]; \
+	type &name = *(type *)dynamicBytes
+
+// COPY_ASYNC starts a copy of 4 or 16 bytes to shared memory, of which the first `wanted`
+// are from memory and the others zero. COPY_COMMIT ends a group of them, COPY_WAIT waits
+// until at most so many groups are under way.
+#define COPY_ASYNC(bytes, to, from, wanted) copyAsync<bytes>(to, from, wanted)
+template <int bytes> DEVICE void copyAsync(void *to, const void *from, int wanted) {
+	unsigned at;
+	asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(at) : "l"(to));
+	if (bytes == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
+	else asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
+}
+#define COPY_COMMIT() asm volatile("cp.async.commit_group;" ::: "memory")
+#define COPY_WAIT(groups) asm volatile("cp.async.wait_group %0;" ::"n"(groups) : "memory")
+
+DEVICE unsigned tf32(float x) {
+	unsigned r;
+	asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+	return r;
+}
+// MMA_TF32 is sum += a * b of 16x8 and 8x8 numbers, see mma.sync.m16n8k8 of the PTX manual
+// for which lane has which.
+#define MMA_TF32(sum, a, b) mmaTF32(sum, a, b)
+DEVICE void mmaTF32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+	asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+				 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+				 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
 
 #endif
 

@@ -1,12 +1,14 @@
 // Package kernels holds the PTX of the CUDA engine's kernels, and their source.
 //
-//	device.h    the words they are written in
-//	gemm.cu     convolutions and dense layers
-//	windows.cu  pooling
-//	lrn.cu      local response normalisation
-//	softmax.cu  softmax with cross-entropy
-//	points.cu   all that does little with each number
-//	input.cu    bytes to the first activation
+//	device.h       the words they are written in
+//	gemm.h         what convolutions and dense layers multiply
+//	gemm.cu        their products in float32
+//	gemm_tf32.cu   and by tensor cores
+//	windows.cu     pooling
+//	lrn.cu         local response normalisation
+//	softmax.cu     softmax with cross-entropy
+//	points.cu      all that does little with each number
+//	input.cu       bytes to the first activation
 package kernels
 
 import "embed"
