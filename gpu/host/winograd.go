@@ -171,8 +171,8 @@ type winoJob struct {
 // their pixels in the third, what becomes the outputs in the second. Sums are of
 // so many products in one go, which keeps their errors small.
 const (
-	winoTiles = 56
-	winoLeast = 14
+	winoTiles = 56        // of a block, at most
+	winoLeast = 14        // and at least, however many threads there are
 	winoSums  = 400 << 10 // floats
 	winoTerms = 128
 )
