@@ -1,7 +1,7 @@
 # The two commands that a newcomer needs are in README.md; these are short names.
 export CGO_ENABLED ?= 0
 
-.PHONY: build test race bench ci build-cuda test-cuda vet-cuda
+.PHONY: build test race bench ci build-cuda test-cuda vet-cuda gpu-kit
 
 build: ## the binary, in bin/pipeline
 	go build -o bin/pipeline ./cmd/pipeline
@@ -59,6 +59,17 @@ test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test bin/cuda/libcuda_emu.so
 	$(cuda_env) $(emulated) go test -tags cuda ./gpu/cuda/...
 	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda ./gpu/cuda
 	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu
+
+# A folder to carry to a machine with a card, which needs no Go and no compiler there:
+# scripts/on_gpu.sh says what is done with it.
+gpu-kit: build-cuda bin/cuda/libcuda_emu.so
+	rm -rf bin/gpu-kit && mkdir -p bin/gpu-kit
+	$(cuda_env) go test -tags cuda -c -o bin/gpu-kit/cuda.test ./gpu/cuda
+	$(cuda_env) go test -tags cuda -c -o bin/gpu-kit/stages.test ./gpu
+	cp bin/pipeline-cuda bin/gpu-kit/pipeline
+	cp -r examples scripts/on_gpu.sh scripts/peer_cuda.py bin/gpu-kit
+	$(emulated) bin/gpu-kit/cuda.test -test.run '^TestDeterminism$$' -test.v | grep -o 'digest .*' >bin/gpu-kit/digest.txt
+	@echo 'carry bin/gpu-kit, and run on_gpu.sh in it'
 
 vet-cuda: bin/cuda/libcuda.a
 	$(cuda_env) go vet -tags cuda ./gpu/cuda/... ./gpu

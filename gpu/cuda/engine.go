@@ -35,6 +35,7 @@ type Engine struct {
 
 	// The owner's.
 	now           command
+	dev           cu.Device
 	context       cu.CUContext
 	compute, copy cu.Stream
 	kernels       map[string]cu.Function
@@ -124,11 +125,10 @@ func (e *Engine) own(started chan<- error) {
 }
 
 func (e *Engine) open() (err error) {
-	dev, err := cu.GetDevice(e.device.Ordinal)
-	if err != nil {
+	if e.dev, err = cu.GetDevice(e.device.Ordinal); err != nil {
 		return err
 	}
-	if e.context, err = dev.RetainPrimaryCtx(); err != nil {
+	if e.context, err = e.dev.RetainPrimaryCtx(); err != nil {
 		return fmt.Errorf("its context: %w", err)
 	}
 	defer func() {
@@ -173,7 +173,7 @@ func (e *Engine) open() (err error) {
 	if err := e.flight.open(); err != nil {
 		return err
 	}
-	if e.pinned, err = newPinned(dev); err != nil {
+	if e.pinned, err = newPinned(e.dev); err != nil {
 		return err
 	}
 	e.waiter = newWaiter(e.context)
@@ -212,7 +212,7 @@ func (e *Engine) release() {
 	e.flight.close()
 	_ = e.copy.Destroy()
 	_ = e.compute.Destroy()
-	_ = cu.Device(e.device.Ordinal).ReleasePrimaryCtx()
+	_ = e.dev.ReleasePrimaryCtx()
 }
 
 // call has the owner do f and waits for it.

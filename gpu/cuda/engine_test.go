@@ -66,14 +66,26 @@ func TestGolden(t *testing.T) {
 	nettest.Golden(t, func() net.Engine { return newEngine(t) }, 2e-5)
 }
 
-func BenchmarkTrainStep(b *testing.B) {
-	enginetest.TrainStep(b, func() net.Engine { return newEngine(b) })
+// inEach runs a benchmark in each precision.
+func inEach(b *testing.B, f func(b *testing.B, newEngine func() net.Engine)) {
+	b.Run("fp32", func(b *testing.B) { f(b, func() net.Engine { return newEngine(b) }) })
+	b.Run("tf32", func(b *testing.B) {
+		f(b, func() net.Engine {
+			e := newEngine(b)
+			e.UseTF32()
+			return e
+		})
+	})
 }
-func BenchmarkInfer(b *testing.B) { enginetest.Infer(b, func() net.Engine { return newEngine(b) }) }
+
+func BenchmarkTrainStep(b *testing.B) { inEach(b, enginetest.TrainStep) }
+func BenchmarkInfer(b *testing.B)     { inEach(b, enginetest.Infer) }
+func BenchmarkDense(b *testing.B)     { inEach(b, enginetest.Dense) }
 func BenchmarkConv(b *testing.B) {
-	enginetest.Conv(b, enginetest.Variant{Name: "cuda", New: func() net.Engine { return newEngine(b) }})
+	inEach(b, func(b *testing.B, newEngine func() net.Engine) {
+		enginetest.Conv(b, enginetest.Variant{Name: "cuda", New: newEngine})
+	})
 }
-func BenchmarkDense(b *testing.B) { enginetest.Dense(b, func() net.Engine { return newEngine(b) }) }
 func BenchmarkMemory(b *testing.B) {
 	enginetest.Memory(b, func() net.Engine { return newEngine(b) })
 }

@@ -16,7 +16,7 @@ namespace {
 constexpr int pad = 4; // keeps rows of shared memory aligned, and banks apart
 
 // Both factors are kept with what is summed over for rows.
-template <int T> struct Tiles {
+template <int T> struct alignas(16) Tiles {
 	float a[2][depth][64 * T + pad], b[2][depth][64 * T + pad];
 };
 
