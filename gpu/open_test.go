@@ -60,12 +60,13 @@ func TestOpenCUDA(t *testing.T) {
 	}
 }
 
-// Every stage asks its engine for what its option says.
+// Every stage asks its engine for what its option says. The layer is wide enough to
+// be worth transforming at every level.
 func TestWinogradOption(t *testing.T) {
 	g := net.Conv{Size: 3, Stride: 1, Pad: 1}
-	x := net.Spec{Name: "x", Shape: net.Shape{N: 8, C: 32, H: 13, W: 13}, Kind: net.Map, Halo: 1, To: -1}
-	w := net.Spec{Name: "w", Shape: net.Shape{N: 32, C: 32, H: 3, W: 3}, Kind: net.Filter, To: -1}
-	b := net.Spec{Name: "b", Shape: net.Shape{N: 1, C: 32, H: 1, W: 1}, Kind: net.Vector, To: -1}
+	x := net.Spec{Name: "x", Shape: net.Shape{N: 8, C: 128, H: 13, W: 13}, Kind: net.Map, Halo: 1, To: -1}
+	w := net.Spec{Name: "w", Shape: net.Shape{N: 128, C: 128, H: 3, W: 3}, Kind: net.Filter, To: -1}
+	b := net.Spec{Name: "b", Shape: net.Shape{N: 1, C: 128, H: 1, W: 1}, Kind: net.Vector, To: -1}
 	for _, on := range []bool{true, false} {
 		for _, s := range []profiled{
 			&Train{opt: TrainOptions{Device: CPU, Winograd: on}, open: Open},
