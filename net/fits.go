@@ -156,11 +156,16 @@ func IntoFits(out *Tensor, at, n int) error {
 
 // SoftmaxFits is for SoftmaxLoss, and for SoftmaxLossGrad with prob for x and dx for prob.
 func SoftmaxFits(x *Tensor, smoothing float32, prob *Tensor) error {
+	flat := Shape{x.Shape.N, x.Shape.C, 1, 1}
+	return first(SmoothingFits(smoothing), x.Expect("x", Map, flat), prob.Expect("a tensor beside x", Map, flat))
+}
+
+// SmoothingFits says whether labels can be smoothed so much.
+func SmoothingFits(smoothing float32) error {
 	if !(smoothing >= 0 && smoothing < 1) {
 		return fmt.Errorf("a smoothing of %g is not from 0 to below 1", smoothing)
 	}
-	flat := Shape{x.Shape.N, x.Shape.C, 1, 1}
-	return first(x.Expect("x", Map, flat), prob.Expect("a tensor beside x", Map, flat))
+	return nil
 }
 
 // RowFits says whether a row has a number for each image of x.

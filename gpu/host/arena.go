@@ -1,10 +1,8 @@
 package host
 
 import (
-	"cmp"
 	"fmt"
 	"math"
-	"slices"
 
 	"sluice/gpu/host/simd"
 	"sluice/net"
@@ -17,64 +15,34 @@ const align = 16
 // a panel, and throw away those beyond the last channel.
 const slack = 64
 
-// meet says whether two tensors hold something at the same time.
-func meet(a, b net.Spec) bool {
-	return a.To < 0 || b.To < 0 || a.From <= b.To && b.From <= a.To
-}
-
-// place is where a tensor lies in its arena.
-type place struct {
-	offset, size int
-	shared       bool // another tensor uses some of the same memory
-}
-
-// layout places tensors, the largest first, each at the lowest offset that no
-// tensor living at the same time covers. It gives the sizes of the two arenas:
-// floats, and 16-bit window positions of max pooling. Panels are as wide as the
-// tiles of the level.
-func layout(specs []net.Spec, level simd.Level) (places []place, floats, indices int, err error) {
-	places = make([]place, len(specs))
-	order := make([]int, len(specs))
-	for i, s := range specs {
-		order[i] = i
-		n, err := elements(s, level)
-		if err != nil {
-			return nil, 0, 0, err
-		}
-		places[i].size = (n + align - 1) / align * align
-	}
-	slices.SortStableFunc(order, func(i, j int) int { return cmp.Compare(places[j].size, places[i].size) })
-	var taken []int // indices into specs, by offset
-	for _, i := range order {
-		p := &places[i]
-		for _, j := range taken {
-			q := places[j]
-			if sameArena(specs[i], specs[j]) && meet(specs[i], specs[j]) && q.offset < p.offset+p.size {
-				p.offset = max(p.offset, q.offset+q.size)
+// layout places tensors in two arenas, of floats and of 16-bit window positions of max
+// pooling, and gives their sizes. Panels are as wide as the tiles of the level.
+func layout(specs []net.Spec, level simd.Level) (places []net.Place, floats, indices int, err error) {
+	places = make([]net.Place, len(specs))
+	for _, arena := range []struct {
+		indices bool
+		size    *int
+	}{{false, &floats}, {true, &indices}} {
+		var of, sizes []int
+		var in []net.Spec
+		for i, s := range specs {
+			if (s.Kind == net.Index) != arena.indices {
+				continue
 			}
-		}
-		at, _ := slices.BinarySearchFunc(taken, p.offset, func(j, offset int) int {
-			return cmp.Compare(places[j].offset, offset+1)
-		})
-		taken = slices.Insert(taken, at, i)
-		if specs[i].Kind == net.Index {
-			indices = max(indices, p.offset+p.size)
-		} else {
-			floats = max(floats, p.offset+p.size)
-		}
-	}
-	for i := range specs {
-		for j := range i {
-			a, b := &places[i], &places[j]
-			if sameArena(specs[i], specs[j]) && a.offset < b.offset+b.size && b.offset < a.offset+a.size {
-				a.shared, b.shared = true, true
+			n, err := elements(s, level)
+			if err != nil {
+				return nil, 0, 0, err
 			}
+			of, in, sizes = append(of, i), append(in, s), append(sizes, (n+align-1)/align*align)
 		}
+		placed, size := net.Arena(in, sizes)
+		for k, p := range placed {
+			places[of[k]] = p
+		}
+		*arena.size = size
 	}
 	return places, floats, indices, nil
 }
-
-func sameArena(a, b net.Spec) bool { return (a.Kind == net.Index) == (b.Kind == net.Index) }
 
 // elements is how many numbers the layout of s takes.
 func elements(s net.Spec, level simd.Level) (int, error) {
@@ -91,7 +59,7 @@ func elements(s net.Spec, level simd.Level) (int, error) {
 		dims[1] += 2 * s.Halo
 		dims[2] += 2 * s.Halo
 	case net.Filter, net.Matrix:
-		g := filterGroups(s)
+		g := s.FilterGroups()
 		if g < 1 || sh.N%g != 0 {
 			return 0, fmt.Errorf("cpu: tensor %q of %d outputs cannot have %d groups", s.Name, sh.N, g)
 		}
@@ -150,9 +118,9 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 	arena, marks := make([]float32, floats+slack), make([]uint16, indices)
 	tensors = make([]*net.Tensor, len(specs))
 	for i, s := range specs {
-		m := &memory{e: e, shared: places[i].shared}
+		m := &memory{e: e, shared: places[i].Shared}
 		n, _ := elements(s, e.level)
-		from := places[i].offset
+		from := places[i].Offset
 		if s.Kind == net.Index {
 			m.idx = marks[from : from+n : from+n]
 		} else {
@@ -161,7 +129,8 @@ func (e *Engine) Alloc(specs []net.Spec) (tensors []*net.Tensor, err error) {
 		tensors[i] = &net.Tensor{Spec: s, Mem: m}
 	}
 	for i, at := range places[len(specs):] {
-		tensors[p.of[i]].Mem.(*memory).scratch = arena[at.offset : at.offset+at.size : at.offset+at.size]
+		n, _ := elements(p.specs[i], e.level)
+		tensors[p.of[i]].Mem.(*memory).scratch = arena[at.Offset : at.Offset+n : at.Offset+n]
 	}
 	need(&e.scratch, p.shared)
 	e.reserve(p.buf, p.alt)

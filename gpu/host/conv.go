@@ -240,27 +240,5 @@ func (j *convJob) do(w *worker, task int) {
 
 // convFits checks shapes.
 func (e *Engine) convFits(op string, y, x, w, b *net.Tensor, g net.Conv) bool {
-	groups := max(g.Groups, 1)
-	if g.Size < 1 || g.Stride < 1 || g.Pad < 0 || g.Groups < 0 || g.Act < net.None || g.Act > net.Tanh {
-		e.fail("%s: the geometry %+v makes no sense", op, g)
-		return false
-	}
-	s, o := x.Shape, w.Shape.N
-	if s.C%groups != 0 || o%groups != 0 {
-		e.fail("%s: %d channels of %q and %d of %q do not divide into %d groups", op, s.C, x.Name, o, w.Name, groups)
-		return false
-	}
-	if s.H+2*g.Pad < g.Size || s.W+2*g.Pad < g.Size {
-		e.fail("%s: a window of %d with padding %d is larger than %q of %v", op, g.Size, g.Pad, x.Name, s)
-		return false
-	}
-	if filterGroups(w.Spec) != groups {
-		e.fail("%s: %q was made for %d groups, not %d", op, w.Name, filterGroups(w.Spec), groups)
-		return false
-	}
-	out := net.Shape{N: s.N, C: o, H: (s.H+2*g.Pad-g.Size)/g.Stride + 1, W: (s.W+2*g.Pad-g.Size)/g.Stride + 1}
-	return e.expect(op, "x", x, net.Map, s) &&
-		e.expect(op, "w", w, net.Filter, net.Shape{N: o, C: s.C / groups, H: g.Size, W: g.Size}) &&
-		(b == nil || e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1})) &&
-		e.expect(op, "y", y, net.Map, out)
+	return e.fits(op, net.ConvFits(y, x, w, b, g))
 }

@@ -12,8 +12,8 @@ func (e *Engine) ConvGrad(dx, dw, db, dy, y, x, w *net.Tensor, g net.Conv) {
 		!e.expect("ConvGrad", "dy", dy, net.Map, y.Shape) || dw != nil && !e.expect("ConvGrad", "dw", dw, net.Filter, w.Shape) {
 		return
 	}
-	if dw != nil && filterGroups(dw.Spec) != filterGroups(w.Spec) {
-		e.fail("ConvGrad: %q was made for %d groups, not %d", dw.Name, filterGroups(dw.Spec), filterGroups(w.Spec))
+	if dw != nil && dw.FilterGroups() != w.FilterGroups() {
+		e.fail("ConvGrad: %q was made for %d groups, not %d", dw.Name, dw.FilterGroups(), w.FilterGroups())
 		return
 	}
 	if dx != nil && (!e.ready("ConvGrad", dx) || !e.expect("ConvGrad", "dx", dx, net.Map, x.Shape)) {

@@ -110,15 +110,7 @@ func (j *denseJob) do(w *worker, task int) {
 }
 
 func (e *Engine) denseFits(op string, y, x, w, b *net.Tensor, act net.Activation) bool {
-	if act < net.None || act > net.Tanh {
-		e.fail("%s: unknown activation %d", op, act)
-		return false
-	}
-	s, o := x.Shape, w.Shape.N
-	return e.expect(op, "x", x, net.Map, s) &&
-		e.expect(op, "w", w, net.Matrix, net.Shape{N: o, C: s.C, H: s.H, W: s.W}) &&
-		(b == nil || e.expect(op, "b", b, net.Vector, net.Shape{N: 1, C: o, H: 1, W: 1})) &&
-		e.expect(op, "y", y, net.Map, net.Shape{N: s.N, C: o, H: 1, W: 1})
+	return e.fits(op, net.DenseFits(y, x, w, b, act))
 }
 
 // DenseGrad computes the gradients of Dense, see ConvGrad.

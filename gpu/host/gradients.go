@@ -20,35 +20,12 @@ func flatPart(f []float32, task int) []float32 {
 // parameters says whether the tensors are parameters (or gradients of such) of one
 // shape, kind and layout.
 func (e *Engine) parameters(op string, first *net.Tensor, others ...*net.Tensor) bool {
-	if !e.ready(op, first) || !e.ready(op, others...) {
-		return false
-	}
-	if first.Kind == net.Map || first.Kind == net.Index {
-		e.fail("%s: %q is a %s, not a parameter's", op, first.Name, kindName(first.Kind))
-		return false
-	}
-	for _, t := range others {
-		if !e.expect(op, "the other", t, first.Kind, first.Shape) {
-			return false
-		}
-		if filterGroups(t.Spec) != filterGroups(first.Spec) {
-			e.fail("%s: %q has %d groups, %q %d", op, first.Name, filterGroups(first.Spec), t.Name, filterGroups(t.Spec))
-			return false
-		}
-	}
-	return true
+	return e.ready(op, first) && e.ready(op, others...) && e.fits(op, net.ParametersFit(first, others...))
 }
 
 // into says whether n numbers fit into the vector out from place at on.
 func (e *Engine) into(op string, out *net.Tensor, at, n int) bool {
-	if !e.ready(op, out) {
-		return false
-	}
-	if out.Kind != net.Vector || at < 0 || n > out.Shape.Len()-at {
-		e.fail("%s: %d numbers do not fit into the %s %q of %d from place %d on", op, n, kindName(out.Kind), out.Name, out.Shape.Len(), at)
-		return false
-	}
-	return true
+	return e.ready(op, out) && e.fits(op, net.IntoFits(out, at, n))
 }
 
 // normJob sums squares in float64. A task is flatBlock numbers, whose sum it keeps

@@ -35,11 +35,8 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 	if e.err != nil {
 		return nil, e.err
 	}
-	if s.N < 1 || s.H < 1 || s.W < 1 || min(s.Top, s.Bottom, s.Left, s.Right, s.Halo) < 0 {
-		return nil, fmt.Errorf("cpu: the input %+v makes no sense", s)
-	}
-	if m := s.MeanImage; m != nil && (m.H < s.H || m.W < s.W || len(m.Pixels) != m.H*m.W*3) {
-		return nil, fmt.Errorf("cpu: a mean image of %dx%d with %d numbers is none of images of %dx%d", m.W, m.H, len(m.Pixels), s.W, s.H)
+	if err := s.Check(); err != nil {
+		return nil, fmt.Errorf("cpu: %w", err)
 	}
 	ts, err := e.Alloc([]net.Spec{
 		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
@@ -89,7 +86,10 @@ func (in *input) serve() {
 func (in *input) Load(b net.ImageBatch) error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	err := in.fits(b)
+	err := in.spec.Fits(b)
+	if err != nil {
+		err = fmt.Errorf("cpu: %w", err)
+	}
 	if err == nil && in.closed {
 		err = fmt.Errorf("cpu: loading into a closed input")
 	}
@@ -102,35 +102,6 @@ func (in *input) Load(b net.ImageBatch) error {
 	in.wait()
 	in.n, in.loading = b.N, true
 	in.batches <- b
-	return nil
-}
-
-func (in *input) fits(b net.ImageBatch) error {
-	s := in.spec
-	switch image := s.H * s.W * 3; {
-	case b.N < 0 || b.N > s.N:
-		return fmt.Errorf("cpu: a batch of %d images does not fit an input of %d", b.N, s.N)
-	case len(b.Pixels) != b.N*image:
-		return fmt.Errorf("cpu: %d images of %dx%d are %d bytes, the batch has %d", b.N, s.H, s.W, b.N*image, len(b.Pixels))
-	case len(b.Labels) != b.N:
-		return fmt.Errorf("cpu: a batch of %d images has %d labels", b.N, len(b.Labels))
-	case b.Shift != nil && len(b.Shift) != 3*b.N:
-		return fmt.Errorf("cpu: a batch of %d images has %d shifts, not three each", b.N, len(b.Shift))
-	case s.MeanImage != nil && (len(b.Origin) != 2*b.N || b.Flip != nil && len(b.Flip) != b.N):
-		return fmt.Errorf("cpu: a batch of %d images has %d numbers of origins and %d of mirroring, and a mean image needs them", b.N, len(b.Origin), len(b.Flip))
-	}
-	if m := s.MeanImage; m != nil {
-		for i := range b.N {
-			if x, y := int(b.Origin[2*i]), int(b.Origin[2*i+1]); x < 0 || y < 0 || x > m.W-s.W || y > m.H-s.H {
-				return fmt.Errorf("cpu: the image of row %d was cut out at (%d, %d), which is not inside the mean image of %dx%d", i, x, y, m.W, m.H)
-			}
-		}
-	}
-	for i, l := range b.Labels {
-		if l > 1<<24 {
-			return fmt.Errorf("cpu: the label of row %d is %d", i, l)
-		}
-	}
 	return nil
 }
 

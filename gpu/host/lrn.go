@@ -55,16 +55,7 @@ func (e *Engine) LRN(y, x *net.Tensor, g net.LRN) {
 }
 
 func (e *Engine) lrnFits(op string, g net.LRN, x *net.Tensor, others ...*net.Tensor) bool {
-	if g.Size < 1 || g.Groups < 0 || x.Shape.C%max(g.Groups, 1) != 0 {
-		e.fail("%s: the geometry %+v makes no sense for the %d channels of %q", op, g, x.Shape.C, x.Name)
-		return false
-	}
-	for _, t := range others {
-		if !e.expect(op, "a tensor beside x", t, net.Map, x.Shape) {
-			return false
-		}
-	}
-	return e.expect(op, "x", x, net.Map, x.Shape)
+	return e.fits(op, net.LRNFits(g, x, others...))
 }
 
 func (j *lrnJob) do(w *worker, task int) {

@@ -33,30 +33,8 @@ func (e *Engine) MaxPool(y, arg, x *net.Tensor, g net.Pool) {
 	e.run("MaxPool", j.y.n*j.y.h, j)
 }
 
-// pooled is the size that pooling makes of n.
-func pooled(n int, g net.Pool) int {
-	out := (n+2*g.Pad-g.Size)/g.Stride + 1
-	if g.Ceil {
-		out = (n+2*g.Pad-g.Size+g.Stride-1)/g.Stride + 1
-		if (out-1)*g.Stride >= n+g.Pad {
-			out--
-		}
-	}
-	return out
-}
-
 func (e *Engine) poolFits(op string, y, x *net.Tensor, g net.Pool, widest int) bool {
-	if g.Size < 1 || g.Stride < 1 || g.Pad < 0 || g.Pad >= g.Size || g.Size > widest {
-		e.fail("%s: the geometry %+v makes no sense (windows of 1 to %d, padding less than the window)", op, g, widest)
-		return false
-	}
-	s := x.Shape
-	if !g.Ceil && (s.H+2*g.Pad < g.Size || s.W+2*g.Pad < g.Size) {
-		e.fail("%s: a window of %d with padding %d is larger than %q of %v", op, g.Size, g.Pad, x.Name, s)
-		return false
-	}
-	return e.expect(op, "x", x, net.Map, s) &&
-		e.expect(op, "y", y, net.Map, net.Shape{N: s.N, C: s.C, H: max(1, pooled(s.H, g)), W: max(1, pooled(s.W, g))})
+	return e.fits(op, net.PoolFits(y, x, g, widest))
 }
 
 // span is the part of a window that lies inside n, and its first place.

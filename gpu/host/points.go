@@ -18,8 +18,8 @@ func (e *Engine) Copy(y, x *net.Tensor) {
 		return
 	}
 	if x.Kind != net.Map {
-		if filterGroups(x.Spec) != filterGroups(y.Spec) {
-			e.fail("Copy: %q has %d groups, %q %d", x.Name, filterGroups(x.Spec), y.Name, filterGroups(y.Spec))
+		if x.FilterGroups() != y.FilterGroups() {
+			e.fail("Copy: %q has %d groups, %q %d", x.Name, x.FilterGroups(), y.Name, y.FilterGroups())
 			return
 		}
 		copy(y.Mem.(*memory).f, x.Mem.(*memory).f)

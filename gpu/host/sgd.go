@@ -20,8 +20,8 @@ func (e *Engine) SGD(w, v, dw *net.Tensor, s net.SGD) {
 	if !e.ready("SGD", w, v, dw) || !e.expect("SGD", "v", v, w.Kind, w.Shape) || !e.expect("SGD", "dw", dw, w.Kind, w.Shape) {
 		return
 	}
-	if w.Kind == net.Map || w.Kind == net.Index || filterGroups(w.Spec) != filterGroups(v.Spec) || filterGroups(w.Spec) != filterGroups(dw.Spec) {
-		e.fail("SGD: %q (%s), %q and %q are not one parameter's weight, momentum and gradient", w.Name, kindName(w.Kind), v.Name, dw.Name)
+	if w.Kind == net.Map || w.Kind == net.Index || w.FilterGroups() != v.FilterGroups() || w.FilterGroups() != dw.FilterGroups() {
+		e.fail("SGD: %q (%s), %q and %q are not one parameter's weight, momentum and gradient", w.Name, w.Kind, v.Name, dw.Name)
 		return
 	}
 	j := &e.jobs.sgd

@@ -57,11 +57,7 @@ func (e *Engine) SoftmaxLossGrad(dx, prob, labels *net.Tensor, smoothing float32
 }
 
 func (e *Engine) smoothingFits(op string, smoothing float32) bool {
-	if !(smoothing >= 0 && smoothing < 1) {
-		e.fail("%s: a smoothing of %g is not from 0 to below 1", op, smoothing)
-		return false
-	}
-	return true
+	return e.fits(op, net.SmoothingFits(smoothing))
 }
 
 func (e *Engine) labelsFit(op string, labels *net.Tensor, classes int) bool {

@@ -67,13 +67,6 @@ type weight struct {
 	tiles            *simd.Tiles // whose lanes the panels have
 }
 
-func filterGroups(s net.Spec) int {
-	if s.Kind == net.Filter && s.Groups != 0 {
-		return s.Groups
-	}
-	return 1
-}
-
 func panels(outputs int, t *simd.Tiles) int { return (outputs + t.Lanes - 1) / t.Lanes }
 
 func openWeight(t *net.Tensor) weight {
@@ -86,7 +79,7 @@ func openWeight(t *net.Tensor) weight {
 // weightOf is a weight without memory.
 func weightOf(spec net.Spec, level simd.Level) weight {
 	s := spec.Shape
-	w := weight{groups: filterGroups(spec), c: s.C, height: s.H, width: s.W}
+	w := weight{groups: spec.FilterGroups(), c: s.C, height: s.H, width: s.W}
 	w.o = s.N / w.groups
 	w.tiles = simd.TilesFor(level, w.o)
 	w.panels = panels(w.o, w.tiles)
@@ -244,27 +237,15 @@ func (e *Engine) ready(op string, tensors ...*net.Tensor) bool {
 
 // expect says whether t has this shape and kind.
 func (e *Engine) expect(op, what string, t *net.Tensor, kind net.Kind, shape net.Shape) bool {
-	if t.Shape == shape && t.Kind == kind {
-		return true
-	}
-	e.fail("%s: %s %q is a %s of %v, but must be a %s of %v", op, what, t.Name, kindName(t.Kind), t.Shape, kindName(kind), shape)
-	return false
+	return e.fits(op, t.Expect(what, kind, shape))
 }
 
-func kindName(k net.Kind) string {
-	switch k {
-	case net.Map:
-		return "map"
-	case net.Filter:
-		return "filter"
-	case net.Matrix:
-		return "matrix"
-	case net.Vector:
-		return "vector"
-	case net.Index:
-		return "index"
+// fits keeps what net says of an op's tensors.
+func (e *Engine) fits(op string, err error) bool {
+	if err != nil {
+		e.fail("%s: %w", op, err)
 	}
-	return "tensor of unknown kind"
+	return err == nil
 }
 
 // Host runs f over host copies; they are kept for the next call.
