@@ -57,7 +57,7 @@ bin/cuda/libcuda_emu.so: bin/cuda/emu/block.o bin/cuda/emu/driver.o $(kernels)
 test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test bin/cuda/libcuda_emu.so
 	bin/cuda/emu_test
 	$(cuda_env) $(emulated) go test -tags cuda ./gpu/cuda/...
-	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda ./gpu/cuda
+	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda -run "TestEngine|TestGolden|TestTF32" ./gpu/cuda
 	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu
 
 # A folder to carry to a machine with a card, which needs no Go and no compiler there:

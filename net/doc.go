@@ -9,6 +9,8 @@
 // every device. A preset is one file that lists layers.
 //
 //	engine.go       what a device offers: memory and a closed set of ops
+//	fits.go         whether tensors fit an op, for every engine to ask
+//	arena.go        tensors that share memory, for engines that lay them out
 //	layer.go        what a layer is
 //	graph.go        layers joined by name, in the order they run
 //	def.go          a graph as the YAML says it
