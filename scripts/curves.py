@@ -25,12 +25,15 @@ from matplotlib import pyplot
 def events(name):
     """The metrics of each run of that name, by kind."""
     runs = []
-    for folder in sorted(Path("runs").glob(f"{name}-*")):
-        if re.fullmatch(re.escape(name) + r"-\d+", folder.name):
-            lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for file in sorted(Path("runs").glob(f"{name}-*/metrics.jsonl")):
+        if re.fullmatch(re.escape(name) + r"-\d+", file.parent.name):
+            try:
+                lines = [json.loads(line) for line in file.read_text().splitlines()]
+            except json.JSONDecodeError as err:
+                sys.exit(f"{file}: {err}")
             runs.append({kind: [e for e in lines if e["event"] == kind] for kind in ("step", "validation")})
     if not runs:
-        sys.exit(f"there is no runs/{name}-SEED")
+        sys.exit(f"there is no runs/{name}-SEED/metrics.jsonl")
     return runs
 
 

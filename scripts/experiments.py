@@ -16,7 +16,7 @@ Results are in runs/NAME-SEED, NAME being the name in the file. The table:
                   over the seeds, with its standard error where there are two or more
     against       points of top-1 more than the first file's: the mean, and its
                   standard error, over the seeds that both have
-    passes        over the training images until half of 3,200 (50 steps of 64) in
+    passes        over the training images until --right of those of 50 steps in
                   training, dropout and all, were taken for what they are
     seconds       a run, on --threads threads
 
@@ -41,6 +41,7 @@ def parse():
     p.add_argument("--data", type=Path, metavar="DIR", help="the folder with train/ and val/ (default: what the files say)")
     p.add_argument("--seeds", default="1,2,3", help="seeds, separated by commas (default 1,2,3)")
     p.add_argument("--pipeline", type=Path, default=ROOT / "pipeline.bin", help="the program (default pipeline.bin)")
+    p.add_argument("--right", type=float, default=0.75, help="fraction that the column passes tells of (default 0.75: an error of 25 %%)")
     p.add_argument("--threads", type=int, default=1, help="of computing, and workers that read images (default 1)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as pipeline's, for all runs")
     p.add_argument("--missing", action="store_true", help="leave out the runs that are whole")
@@ -88,12 +89,12 @@ def train(file, run, seed, args):
         sys.exit(f"{run.name} failed")
 
 
-def passes(lines):
-    """Passes until the mean accuracy of five step metrics in a row is a half."""
+def passes(lines, right):
+    """Passes until the mean accuracy of five step metrics in a row, of ten steps each, is right."""
     per_pass = lines[-1]["step"] / (lines[-1]["epoch"] + 1)
     steps = [e for e in lines if e["event"] == "step"]
     for i in range(4, len(steps)):
-        if statistics.mean(e["top1"] for e in steps[i - 4 : i + 1]) >= 0.5:
+        if statistics.mean(e["top1"] for e in steps[i - 4 : i + 1]) >= right:
             return steps[i]["step"] / per_pass
     return None
 
@@ -105,7 +106,7 @@ def spread(values, digits=1):
     return f"{mean} ± {statistics.stdev(values) / len(values) ** 0.5:.{digits}f}"
 
 
-def table(names, seeds):
+def table(names, seeds, right):
     rows = []
     for name in names:
         runs = {s: lines for s in seeds if (lines := events(Path("runs") / f"{name}-{s}"))}
@@ -120,7 +121,7 @@ def table(names, seeds):
         ends = {s: lines[-1] for s, lines in runs.items()}
         differences = [100 * (ends[s]["top1"] - base[s][-1]["top1"]) for s in ends if s in base]
         against = spread(differences) if differences and runs is not base else ""
-        halves = [passes(lines) for lines in runs.values()]
+        halves = [passes(lines, right) for lines in runs.values()]
         half = "never" if None in halves else f"{statistics.mean(halves):.2f}"
         cells = [
             name, len(runs), spread([100 * e["top1"] for e in ends.values()]), against,
@@ -139,7 +140,7 @@ def main():
                 run = Path("runs") / f"{name}-{seed}"
                 if not (args.missing and events(run)):
                     train(file, run, seed, args)
-    table(list(names.values()), args.seeds)
+    table(list(names.values()), args.seeds, args.right)
 
 
 if __name__ == "__main__":
