@@ -204,6 +204,8 @@ type Plan struct {
 	Train  bool     // it learns: shuffle every epoch and drop a short last batch
 	Memory []Memory // what it will allocate, for the table of check
 	Text   string   // a table or a few lines for check, may be empty
+	// Schema is that of the Samples batches which it emits, if it changes theirs.
+	Schema *arrow.Schema
 }
 
 // Memory is one line of the memory table of check.
@@ -238,6 +240,10 @@ type Env struct {
 	Epochs        int // set after all plans are known (0 during Plan)
 	Workers       int
 	Threads       int // for compute; 0 means all cores
+
+	// Schema is that of the Samples batches that come to the stage or sink; set when
+	// Plan is called.
+	Schema *arrow.Schema
 
 	// Survey is the size of the images that statistics of the source are of, see
 	// Spec.Survey; zero where they differ.

@@ -331,12 +331,16 @@ func (c *checker) plan() {
 
 func (c *checker) planRound() bool {
 	c.plans, c.train = slices.Concat(parts(c.Batches), parts(c.Sinks)), false
+	c.env.Schema = imageSchema(c.env.Frame, c.env.Classes)
 	ok := true
 	for i := range c.plans {
 		p := &c.plans[i]
 		if planner, is := p.value.(Planner); is {
 			ok = c.ask(*p, func() (err error) { p.plan, err = planner.Plan(&c.env); return err }) && ok
 			c.train = c.train || p.plan.Train
+			if p.plan.Schema != nil {
+				c.env.Schema = p.plan.Schema
+			}
 		}
 	}
 	return ok
