@@ -154,6 +154,9 @@ func (w *worker) steps(ctx context.Context) (err error) {
 		if err := step.Stage.Process(ctx, s); err != nil {
 			return err
 		}
+		if err := s.intact(); err != nil {
+			return err
+		}
 	}
 	// Geometry is lazy, so what the last stages asked for may fail only here.
 	stage = "render"

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"image"
 	"math/rand/v2"
+	"slices"
 
 	"sluice/augment"
 )
@@ -49,6 +50,9 @@ type sampleState struct {
 	renderer augment.Renderer
 	// Two buffers, because rendering an image that is in one needs another.
 	rendered [2]augment.RGB
+	// lent is how stages see them: without what lies behind the picture in a buffer
+	// that held a larger one, so that writing there panics and says who did it.
+	lent     [2]augment.RGB
 	several  []augment.RGB // a buffer for each of views
 	pictures []rendering
 	scratch  []scratch
@@ -221,8 +225,9 @@ func (s *Sample) SetViews(views ...augment.View) {
 
 // Pixels renders the pending View (8-bit RGB, H x W x 3, rows without gaps) and
 // makes it the sample's image, keeping crop origin and flip for the record. The
-// caller may change the pixels. They are the engine's memory: valid until the
-// sample leaves the stage.
+// caller may change the pixels in place, and nothing else of the picture: another
+// size is another picture, for SetImage. They are the engine's memory: valid until
+// the sample leaves the stage.
 func (s *Sample) Pixels() (*augment.RGB, error) {
 	switch {
 	case !s.HasImage():
@@ -234,16 +239,22 @@ func (s *Sample) Pixels() (*augment.RGB, error) {
 		return nil, err
 	}
 	pixels, _ := s.img.(*augment.RGB)
-	mine := pixels == &s.rendered[0] || pixels == &s.rendered[1]
+	if err := s.intact(); err != nil {
+		return nil, err
+	}
+	mine := pixels == &s.lent[0] || pixels == &s.lent[1]
 	if !mine || !untouched(s.view) {
-		dst := &s.rendered[0]
-		if pixels == dst {
-			dst = &s.rendered[1]
+		i := 0
+		if pixels == &s.lent[0] {
+			i = 1
 		}
+		dst := &s.rendered[i]
 		if err := s.renderer.Render(dst, s.img, s.view); err != nil {
 			return nil, err
 		}
-		pixels = dst
+		pixels = &s.lent[i]
+		*pixels = *dst
+		pixels.Pix = slices.Clip(dst.Pix)
 	}
 	if pixels.W < 1 || pixels.H < 1 {
 		return nil, errors.New("the picture is empty")
@@ -251,6 +262,19 @@ func (s *Sample) Pixels() (*augment.RGB, error) {
 	s.done = s.done.then(s.view)
 	s.img, s.view = pixels, augment.NewView(pixels.W, pixels.H, 1)
 	return pixels, nil
+}
+
+// intact says what a stage did to the picture that Pixels gave it, other than to
+// change its pixels.
+func (s *Sample) intact() error {
+	for i := range s.lent {
+		got, want := &s.lent[i], &s.rendered[i]
+		if s.img == got && (got.W != want.W || got.H != want.H || got.Stride != want.Stride || len(got.Pix) != len(want.Pix) || len(want.Pix) > 0 && &got.Pix[0] != &want.Pix[0]) {
+			return fmt.Errorf("the stage has replaced the picture of %dx%d that Pixels gave it: change its bytes in place, or give another picture by SetImage",
+				want.W, want.H)
+		}
+	}
+	return nil
 }
 
 // rendering is a row of the batch: pixels and where they come from.
@@ -293,13 +317,13 @@ func (s *Sample) render() ([]rendering, error) {
 
 // untouched reports whether rendering v would be a copy.
 func untouched(v augment.View) bool {
-	return v.Orient <= 1 && v.Scaled == v.Size && v.Window == (image.Rectangle{Max: v.Size}) && !v.Flip
+	return v.Orient <= 1 && v.Part.Empty() && v.Scaled == v.Size && v.Window == (image.Rectangle{Max: v.Size}) && !v.Flip
 }
 
 // then is the geometry after v is rendered from pixels of geometry g.
 func (g geometry) then(v augment.View) geometry {
 	next := geometry{origin: v.Origin(), flip: g.flip != v.Flip, cropped: v.Cropped}
-	if v.Scaled != v.Size || v.Orient > 1 {
+	if v.Scaled != v.Size || !v.Part.Empty() || v.Orient > 1 {
 		return next // a new canvas
 	}
 	canvas := v.Canvas
