@@ -11,6 +11,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -152,6 +153,9 @@ func report(stderr io.Writer, err error) int {
 func invocation() string {
 	arg := os.Args[0]
 	if strings.Contains(filepath.ToSlash(arg), "/go-build") {
+		if info, ok := debug.ReadBuildInfo(); ok && info.Main.Path != "sluice" {
+			return "go run ." // a module of one's own
+		}
 		return "go run ./cmd/pipeline"
 	}
 	return arg
