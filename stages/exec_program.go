@@ -30,7 +30,7 @@ type program struct {
 	cmd     *exec.Cmd
 	in, out *os.File // our ends of its standard input and output
 	log     *lineLog
-	reader  *ipc.Reader
+	reader  *recordReader
 	writer  *ipc.Writer
 	agreed  *agreement
 
@@ -86,7 +86,7 @@ func startProgram(ctx context.Context, command []string, schema *arrow.Schema, t
 	if err != nil {
 		return p, p.explain(err, "its schema", timeout)
 	}
-	p.agreed, err = agree(schema, p.reader.Schema())
+	p.agreed, err = agree(schema, p.reader.schema)
 	return p, err
 }
 
@@ -133,6 +133,7 @@ func (p *program) exchange(rec arrow.Record, timeout time.Duration, sent func())
 		<-written
 		return nil, err
 	}
+	defer answer.Release()
 	if err := <-written; err != nil {
 		return nil, fmt.Errorf("it did not read the whole batch: %w", err)
 	}
@@ -148,7 +149,8 @@ func (p *program) finish(timeout time.Duration) error {
 	if err := errors.Join(p.writer.Close(), p.in.Close()); err != nil {
 		return p.explain(err, "the end of its input", timeout)
 	}
-	if _, err := p.reader.Read(); err == nil {
+	if more, err := p.reader.Read(); err == nil {
+		more.Release()
 		return errors.New("it answers though there was nothing more")
 	} else if !errors.Is(err, io.EOF) {
 		return p.explain(err, "the end of its answers", timeout)
@@ -207,10 +209,6 @@ func (p *program) kill() {
 		if f != nil {
 			f.Close()
 		}
-	}
-	if p.reader != nil {
-		p.reader.Release()
-		p.reader = nil
 	}
 }
 

@@ -24,6 +24,9 @@ type agreement struct {
 // agree compares a program's schema with that of the batches that come.
 func agree(in, out *arrow.Schema) (*agreement, error) {
 	a := &agreement{in: in, out: out}
+	if !out.IsNativeEndian() {
+		return nil, errors.New("its answers have the byte order of another machine")
+	}
 	var errs []error
 	fields := slices.Clone(in.Fields())
 	for _, f := range fields {
@@ -71,6 +74,8 @@ func plainType(t arrow.DataType) bool {
 	switch t := t.(type) {
 	case *arrow.DictionaryType, arrow.ExtensionType, *arrow.NullType:
 		return false
+	case *arrow.FixedSizeBinaryType:
+		return t.ByteWidth >= 0 && t.ByteWidth <= maxMessage
 	case arrow.FixedWidthDataType, *arrow.StringType, *arrow.BinaryType, *arrow.LargeStringType, *arrow.LargeBinaryType:
 		if l, ok := t.(*arrow.FixedSizeListType); ok {
 			return plainType(l.Elem())
@@ -120,9 +125,6 @@ func (a *agreement) take(answer arrow.Record, rows int64, id identity) (arrow.Re
 	for i, at := range a.from {
 		columns[i] = answer.Column(at)
 		name := a.schema.Field(i).Name
-		if err := sound(columns[i].Data()); err != nil {
-			return nil, fmt.Errorf("the answer's column %q is broken: %w", name, err)
-		}
 		if i < a.in.NumFields() && columns[i].NullN() > 0 {
 			return nil, fmt.Errorf("the answer's column %q has %d nulls, and may have none", name, columns[i].NullN())
 		}

@@ -24,11 +24,12 @@ const (
 var endOfStream = []byte{0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0}
 
 // A messageReader reads the messages of an Arrow IPC stream. Arrow's own takes
-// whatever comes for a length, and allocates that much; and it makes new memory for each
-// body, which the reader of records copies anyway: here one body serves all.
+// whatever comes for a length, and allocates that much.
 type messageReader struct {
 	r    io.Reader
-	body []byte
+	mem  memory.Allocator // of bodies
+	meta []byte           // of the last message
+	body *memory.Buffer
 	msg  *ipc.Message
 }
 
@@ -57,18 +58,21 @@ func (m *messageReader) Message() (*ipc.Message, error) {
 		return nil, inside(err)
 	}
 	header := ipc.NewMessage(memory.NewBufferBytes(meta), memory.NewBufferBytes(nil))
+	defer header.Release()
+	if header.Type() == ipc.MessageSchema {
+		if err := checkSchema(meta); err != nil {
+			return nil, err
+		}
+	}
 	size := header.BodyLen()
-	header.Release()
 	if size < 0 || size > maxBody {
 		return nil, fmt.Errorf("a message of the Arrow IPC stream would have a body of %d bytes, more than the %d that are allowed", size, maxBody)
 	}
-	if int64(cap(m.body)) < size {
-		m.body = make([]byte, size)
-	}
-	if _, err := io.ReadFull(m.r, m.body[:size]); err != nil {
+	m.meta, m.body = meta, memory.NewBufferWithAllocator(m.mem.Allocate(int(size)), m.mem)
+	if _, err := io.ReadFull(m.r, m.body.Bytes()); err != nil {
 		return nil, inside(err)
 	}
-	m.msg = ipc.NewMessage(memory.NewBufferBytes(meta), memory.NewBufferBytes(m.body[:size]))
+	m.msg = ipc.NewMessage(memory.NewBufferBytes(meta), m.body)
 	return m.msg, nil
 }
 
@@ -81,6 +85,10 @@ func (m *messageReader) Release() {
 		m.msg.Release()
 		m.msg = nil
 	}
+	if m.body != nil {
+		m.body.Release()
+		m.meta, m.body = nil, nil
+	}
 }
 
 func noStream(head []byte) error {
@@ -92,11 +100,6 @@ func inside(err error) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
-}
-
-// newReader reads the schema of a stream, and then its records.
-func newReader(r io.Reader, mem memory.Allocator) (*ipc.Reader, error) {
-	return ipc.NewReaderFromMessageReader(&messageReader{r: r}, ipc.WithAllocator(mem))
 }
 
 // newWriter writes the schema of a stream at once, which Arrow's own writer does
@@ -193,8 +196,7 @@ func ServeExec(in io.Reader, out io.Writer, schema func(*arrow.Schema) (*arrow.S
 	if err != nil {
 		return err
 	}
-	defer r.Release()
-	columns, err := schema(r.Schema())
+	columns, err := schema(r.schema)
 	if err != nil {
 		return err
 	}
@@ -211,11 +213,11 @@ func ServeExec(in io.Reader, out io.Writer, schema func(*arrow.Schema) (*arrow.S
 			return err
 		}
 		record, err := answer(batch)
-		if err != nil {
-			return err
+		if err == nil {
+			err = w.Write(record)
+			record.Release()
 		}
-		err = w.Write(record)
-		record.Release()
+		batch.Release()
 		if err != nil {
 			return err
 		}

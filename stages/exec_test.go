@@ -100,7 +100,7 @@ func misbehave(args []string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := newWriter(os.Stdout, r.Schema()); err != nil {
+		if _, err := newWriter(os.Stdout, r.schema); err != nil {
 			return err
 		}
 		rec, err := r.Read()
@@ -108,7 +108,7 @@ func misbehave(args []string) error {
 			return err
 		}
 		var whole bytes.Buffer
-		w, err := newWriter(&whole, r.Schema())
+		w, err := newWriter(&whole, r.schema)
 		if err != nil {
 			return err
 		}
@@ -461,8 +461,7 @@ func FuzzExecStream(f *testing.F) {
 		if err != nil {
 			return
 		}
-		defer r.Release()
-		a, err := agree(execSchema, r.Schema())
+		a, err := agree(execSchema, r.schema)
 		if err != nil {
 			return
 		}
@@ -475,6 +474,7 @@ func FuzzExecStream(f *testing.F) {
 				_ = fmt.Sprint(taken)
 				taken.Release()
 			}
+			rec.Release()
 		}
 	})
 }
