@@ -25,10 +25,11 @@ type renderer struct {
 	n      int         // how many of them are in use
 	axes   [4]axis     // x and y of the first plane, x and y of chroma
 	img    image.Image // what pixels are taken from that are not planes
-	gx, gy grid        // of img; gx alone, in bytes, if it is *RGB
-	pixels []byte      // a row of them, RGB
-	rows   [][]byte    // the input rows of one output row
-	mixed  []int16     // one row after the pass down
+	cut    cut
+	gx, gy grid     // of img; gx alone, in bytes, if it is *RGB
+	pixels []byte   // a row of them, RGB
+	rows   [][]byte // the input rows of one output row
+	mixed  []int16  // one row after the pass down
 
 	// Without scaling: a row of chroma at the resolution of luma, and where it begins.
 	chroma   [2][]byte
@@ -75,6 +76,11 @@ func (r *Renderer) Render(dst *RGB, img image.Image, v View) error {
 		}
 	}
 	dst.resize(v.Window.Dx(), v.Window.Dy())
+	if !v.Part.Empty() {
+		img = r.cut.of(img, v.stored(v.Part))
+		v.Size, v.Part = v.Part.Size(), image.Rectangle{}
+		defer r.cut.release()
+	}
 	if v.Scaled == v.Size {
 		r.copyWindow(dst, img, v)
 		return nil
@@ -116,6 +122,9 @@ func (v View) fits(img image.Image) error {
 	}
 	if int(v.Filter) >= len(filterNames) {
 		return fmt.Errorf("augment: a view has the filter %d, which there is not", v.Filter)
+	}
+	if !v.Part.In(image.Rectangle{Max: v.Size}) {
+		return fmt.Errorf("augment: the part %v is not inside a picture of %d x %d", v.Part, v.Size.X, v.Size.Y)
 	}
 	if v.Window.Empty() || !v.Window.In(image.Rectangle{Max: v.Scaled}) {
 		return fmt.Errorf("augment: window %v is not inside a picture of %d x %d", v.Window, v.Scaled.X, v.Scaled.Y)

@@ -212,9 +212,9 @@ func TestYCbCrOrientations(t *testing.T) {
 	}
 }
 
-// wholeView is one of all of a picture of 101 x 83 pixels.
+// wholeView is one of all of a picture of 101 x 83 pixels, or of a part taken as a picture.
 func wholeView(rng *rand.Rand, trial int) View {
-	v := NewView(101, 83, 1+trial%8)
+	v := anyPart(rng, NewView(101, 83, 1+trial%8))
 	if trial%5 > 0 {
 		v = v.Scale(5+rng.IntN(250), 5+rng.IntN(250))
 		v.Filter = filters[rng.IntN(len(filters))]
@@ -510,7 +510,7 @@ func anyPicture(rng *rand.Rand, w, h int) image.Image {
 // anyView is a scaling by between a thousandth and three, or none, in any orientation, of which a part
 // is kept.
 func anyView(rng *rand.Rand, w, h int) View {
-	v := NewView(w, h, 1+rng.IntN(8))
+	v := anyPart(rng, NewView(w, h, 1+rng.IntN(8)))
 	x, y := 0.02+rng.Float64(), 0.02+rng.Float64()
 	switch rng.IntN(5) {
 	case 0:
@@ -522,7 +522,7 @@ func anyView(rng *rand.Rand, w, h int) View {
 	case 2:
 		x, y = 0.5, 0.5 // where the kernels across change
 	}
-	v = v.Scale(max(1, int(x*float64(v.Size.X))), max(1, int(y*float64(v.Size.Y))))
+	v = v.Scale(max(1, int(x*float64(v.Scaled.X))), max(1, int(y*float64(v.Scaled.Y))))
 	b := v.Bounds()
 	cw, ch := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
 	v = v.Crop(rng.IntN(b.X-cw+1), rng.IntN(b.Y-ch+1), cw, ch)
@@ -530,6 +530,17 @@ func anyView(rng *rand.Rand, w, h int) View {
 		v = v.Mirror()
 	}
 	return v
+}
+
+// anyPart cuts a part out of v, or now and then leaves it whole.
+func anyPart(rng *rand.Rand, v View) View {
+	if rng.IntN(3) == 0 {
+		return v
+	}
+	b := v.Bounds()
+	w, h := 1+rng.IntN(b.X), 1+rng.IntN(b.Y)
+	at := image.Pt(rng.IntN(b.X-w+1), rng.IntN(b.Y-h+1))
+	return v.Cut(image.Rectangle{Min: at, Max: at.Add(image.Pt(w, h))})
 }
 
 // BenchmarkRender renders a 224 x 224 crop of a photo whose shorter side is made 256, with every level.

@@ -13,7 +13,9 @@ type View struct {
 	Orient int
 	// Size is the picture's size after Orient.
 	Size image.Point
-	// Scaled is the size it is resampled to; equal to Size if it is not.
+	// Part is what of that is taken as the picture, the rest as if it were not there; all if empty.
+	Part image.Rectangle
+	// Scaled is the size it is resampled to; equal to its own if it is not.
 	Scaled image.Point
 	// Filter is what it is resampled with.
 	Filter Filter
@@ -50,21 +52,39 @@ func (v View) Origin() image.Point { return v.Window.Min.Sub(v.Canvas.Min) }
 // may look at: at no pixel outside of it, nor at a chroma sample that only stands
 // for pixels outside.
 func (v View) Source() image.Rectangle {
-	x0, x1 := v.along(v.Window.Min.X, v.Window.Max.X, v.Size.X, v.Scaled.X)
-	y0, y1 := v.along(v.Window.Min.Y, v.Window.Max.Y, v.Size.Y, v.Scaled.Y)
+	part := v.part()
+	size := part.Size()
+	if v.Scaled == size {
+		return v.stored(v.Window.Add(part.Min))
+	}
+	x0, x1 := v.along(v.Window.Min.X, v.Window.Max.X, size.X, v.Scaled.X)
+	y0, y1 := v.along(v.Window.Min.Y, v.Window.Max.Y, size.Y, v.Scaled.Y)
+	return v.stored(image.Rect(x0, y0, x1, y1).Add(part.Min))
+}
+
+// part is Part, or all of the picture upright.
+func (v View) part() image.Rectangle {
+	if v.Part.Empty() {
+		return image.Rectangle{Max: v.Size}
+	}
+	return v.Part
+}
+
+// stored is where the pixels r of the picture upright are stored, counted from its corner.
+func (v View) stored(r image.Rectangle) image.Rectangle {
 	w, h := v.Size.X, v.Size.Y
 	if v.Orient >= 5 {
 		w, h = h, w
 	}
 	gx, gy := orientedGrid(v.Orient, w, h, 1, 0), orientedGrid(v.Orient, w, h, 0, 1)
-	stored := func(x, y int) image.Point { return image.Pt(gx.at+x*gx.dx+y*gx.dy, gy.at+x*gy.dx+y*gy.dy) }
-	a, b := stored(x0, y0), stored(x1-1, y1-1)
+	at := func(x, y int) image.Point { return image.Pt(gx.at+x*gx.dx+y*gx.dy, gy.at+x*gy.dx+y*gy.dy) }
+	a, b := at(r.Min.X, r.Min.Y), at(r.Max.X-1, r.Max.Y-1)
 	return image.Rect(min(a.X, b.X), min(a.Y, b.Y), max(a.X, b.X)+1, max(a.Y, b.Y)+1)
 }
 
-// along is Source along an axis of the picture upright, for outputs lo..hi-1.
+// along is Source along an axis of the part upright, for outputs lo..hi-1.
 func (v View) along(lo, hi, size, scaled int) (int, int) {
-	if v.Scaled == v.Size || scaled < 1 {
+	if scaled < 1 {
 		return lo, hi
 	}
 	// A sample of chroma stands for up to four pixels, so that the filter is at least as wide. What is added
@@ -99,12 +119,30 @@ func (v View) Mirror() View {
 	return v
 }
 
-// CanScale reports whether Scale may be called: nothing but orientation so far.
+// CanScale reports whether Scale and Cut may be called: nothing but orientation and Cut so far.
 func (v View) CanScale() bool {
-	return !v.Cropped && !v.Flip && v.Scaled == v.Size && v.Window == image.Rectangle{Max: v.Size}
+	size := v.part().Size()
+	return !v.Cropped && !v.Flip && v.Scaled == size && v.Window == image.Rectangle{Max: size}
 }
 
-// Scale resamples the whole picture to w x h. It panics unless CanScale.
+// Cut keeps the pixels r of a picture that is not scaled yet, as if there had been no others: unlike
+// Crop, what is scaled then is the part alone, the filter sees nothing beyond its border, and crop origins
+// count from its corner. It panics unless CanScale and r is not empty and inside.
+func (v View) Cut(r image.Rectangle) View {
+	if !v.CanScale() {
+		panic("augment: a part can only be cut out of a whole picture; render it first")
+	}
+	if r.Empty() || !r.In(v.Window) {
+		panic(fmt.Sprintf("augment: the part %v is not inside a picture of %d x %d", r, v.Window.Dx(), v.Window.Dy()))
+	}
+	v.Part = r.Add(v.part().Min)
+	v.Scaled = r.Size()
+	v.Window = image.Rectangle{Max: v.Scaled}
+	v.Canvas = v.Window
+	return v
+}
+
+// Scale resamples the whole picture, or what Cut has kept of it, to w x h. It panics unless CanScale.
 func (v View) Scale(w, h int) View {
 	if !v.CanScale() {
 		panic("augment: only a whole picture can be scaled; render it first")
