@@ -61,7 +61,7 @@ One YAML file says it all.`,
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usagef("%w\nSee '%s --help'.", err, c.CommandPath())
 	})
-	root.AddCommand(newRun(), newMerge(), newVerifyResume(), newCheck(), newBench(), newStats(), newEvaluate(), newPredict(), newInspect(), newNeighbors(), newStages(), newDevices(), newImport(), newExport(), newInit(), newVersion())
+	root.AddCommand(newRun(), newMerge(), newVerifyResume(), newCheck(), newBench(), newStats(), newEvaluate(), newPredict(), newInspect(), newNeighbors(), newStages(), newDevices(), newImport(), newExport(), newInit(), newNew(), newVersion())
 	return root
 }
 
