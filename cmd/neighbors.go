@@ -91,13 +91,19 @@ func (n *neighbors) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Close()) }()
 
-	row, known := s.Find(n.query)
+	row, known, err := s.Find(n.query)
+	if err != nil {
+		return err
+	}
 	var vector []float32
 	count := n.count
 	if known {
-		vector = s.Vector(row)
+		vector, err = s.Vector(row)
 		count++ // for itself
-	} else if vector, err = n.compute(ctx, s); err != nil {
+	} else {
+		vector, err = n.compute(ctx, s)
+	}
+	if err != nil {
 		return err
 	}
 	found, err := s.Search(ctx, vector, count, 0)
@@ -116,7 +122,10 @@ func (n *neighbors) run(ctx context.Context, out io.Writer) (err error) {
 	}
 	var all []neighbor
 	for i, f := range found {
-		r := s.Row(f.Row)
+		r, err := s.Row(f.Row)
+		if err != nil {
+			return err
+		}
 		one := neighbor{Rank: i + 1, Distance: f.Distance, Name: r.Name, Index: r.Index}
 		if l := int(r.Label); l >= 0 && l < len(labels) {
 			one.Label = labels[l]
@@ -126,7 +135,11 @@ func (n *neighbors) run(ctx context.Context, out io.Writer) (err error) {
 	if n.html != "" {
 		query := neighbor{Name: n.query, Index: -1}
 		if known {
-			query.Index = s.Row(row).Index
+			r, err := s.Row(row)
+			if err != nil {
+				return err
+			}
+			query.Index = r.Index
 		}
 		if err := n.page(ctx, s, query, all); err != nil {
 			return err
@@ -210,7 +223,11 @@ func example(s *nearest.Set) string {
 	if s.Rows == 0 {
 		return ""
 	}
-	return s.Row(0).Name
+	r, err := s.Row(0)
+	if err != nil {
+		return "" // it is said where it matters
+	}
+	return r.Name
 }
 
 // weightsOf finds the weights in the settings of the run that a folder of features

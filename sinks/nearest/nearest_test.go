@@ -110,14 +110,15 @@ func TestSearch(t *testing.T) {
 					t.Fatalf("%d rows of %d in %s", s.Rows, s.Width, s.Column)
 				}
 				for i := range count {
-					if got, want := s.Row(i), (Row{int64(2 * i), nameOf(i), int32(i % 7)}); got != want {
-						t.Fatalf("row %d is %v, want %v", i, got, want)
+					got, err := s.Row(i)
+					if want := (Row{int64(2 * i), nameOf(i), int32(i % 7)}); got != want || err != nil {
+						t.Fatalf("row %d is %v, want %v (error %v)", i, got, want, err)
 					}
 				}
-				if row, ok := s.Find(nameOf(250)); row != 250 || !ok {
+				if row, ok, err := s.Find(nameOf(250)); row != 250 || !ok || err != nil {
 					t.Errorf("image 250 is row %d, %v", row, ok)
 				}
-				if _, ok := s.Find("dir/bild ü"); ok {
+				if _, ok, err := s.Find("dir/bild ü"); ok || err != nil {
 					t.Error("a name that is not there was found")
 				}
 				for _, query := range [][]float32{random(r, width), all[17], make([]float32, width)} {
@@ -305,6 +306,40 @@ func TestCutWhileMapped(t *testing.T) {
 	if _, err := s.Search(t.Context(), make([]float32, 64), 3, 2); err == nil || !strings.Contains(err.Error(), "fc7.npy cannot be read any more") {
 		t.Errorf("error %v", err)
 	}
+	if _, err := s.Vector(900); err == nil || !strings.Contains(err.Error(), "fc7.npy cannot be read any more") {
+		t.Errorf("a vector: error %v", err)
+	}
+	if err := os.Truncate(filepath.Join(dir, "part-00000", "name.npy"), 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := s.Find("nobody"); err == nil || !strings.Contains(err.Error(), "cannot be read any more") {
+		t.Errorf("a name: error %v", err)
+	}
+	if _, err := s.Row(900); err == nil || !strings.Contains(err.Error(), "cannot be read any more") {
+		t.Errorf("a row: error %v", err)
+	}
+}
+
+// Weights that were lost give features that are no numbers.
+func TestNotANumber(t *testing.T) {
+	for _, bad := range []float32{float32(math.NaN()), float32(math.Inf(-1))} {
+		dir := write(t, mapped[0], 10, 10, 4, func(i int) []float32 {
+			if i == 1 {
+				return []float32{0, bad, 0, 0}
+			}
+			return []float32{float32(i), 0, 0, 0}
+		})
+		s, err := Open(dir, "fc7")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		for _, k := range []int{3, 10} {
+			if _, err := s.Search(t.Context(), make([]float32, 4), k, 1); err == nil || !strings.Contains(err.Error(), "fc7.npy: row 1 ") {
+				t.Errorf("%v: error %v", bad, err)
+			}
+		}
+	}
 }
 
 // FuzzArrow: whatever a file holds, looking for its records ends with them or an
@@ -326,7 +361,9 @@ func FuzzArrow(f *testing.F) {
 			return
 		}
 		for i := range s.Rows {
-			s.Row(i)
+			if _, err := s.Row(i); err != nil {
+				t.Fatal(err)
+			}
 		}
 	})
 }
@@ -368,7 +405,10 @@ func BenchmarkSearch(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer s.Close()
-			query := slices.Clone(s.Vector(count / 2))
+			query, err := s.Vector(count / 2)
+			if err != nil {
+				b.Fatal(err)
+			}
 			bestSearch, bestRead := time.Duration(math.MaxInt64), time.Duration(math.MaxInt64)
 			for b.Loop() {
 				began := time.Now()

@@ -31,7 +31,8 @@ const chunkBytes = 1 << 20
 // goroutines; 0 is one a core. The result is the same for any number.
 //
 // All distances are computed in float32 first; those that its rounding cannot tell
-// from the k-th are computed once more in float64, so that the search is exact.
+// from the k-th are computed once more in float64, so that the search is exact. A row
+// of NaN or infinities is an error.
 func (s *Set) Search(ctx context.Context, query []float32, k, threads int) ([]Neighbour, error) {
 	level, err := simd.Choose(os.Getenv("SLUICE_CPU"))
 	if err != nil {
@@ -61,10 +62,19 @@ func (s *Set) search(ctx context.Context, query []float32, k, threads int, level
 	slack := 1 + float64(s.Width+2)/(1<<23)
 	bound := float64(smallest(squares, k))*slack*slack + float64(s.Width)*math.SmallestNonzeroFloat32
 	var near []Neighbour
-	for row, d := range squares {
-		if float64(d) <= bound {
-			near = append(near, Neighbour{row, exact(s.Vector(row), query)})
+	first := 0
+	for _, b := range s.blocks {
+		err := readable(b.file, func() {
+			for i, d := range squares[first:][:len(b.index)] {
+				if float64(d) <= bound {
+					near = append(near, Neighbour{first + i, exact(b.vector(i, s.Width), query)})
+				}
+			}
+		})
+		if err != nil {
+			return nil, err
 		}
+		first += len(b.index)
 	}
 	slices.SortFunc(near, func(a, b Neighbour) int {
 		return cmp.Or(cmp.Compare(a.Distance, b.Distance), cmp.Compare(a.Row, b.Row))
@@ -141,6 +151,11 @@ func (s *Set) squares(ctx context.Context, query []float32, threads int, level s
 				c := chunks[i]
 				if err := readable(c.file, func() { loop(c.dst, c.vectors[c.from*s.Width:c.to*s.Width], query) }); err != nil {
 					return err
+				}
+				for j, d := range c.dst {
+					if d-d != 0 {
+						return fmt.Errorf("%s: row %d of it is at a distance of %g, for it holds numbers that are none, or too great: extract the features again with weights whose loss was a number", c.file, c.from+j, d)
+					}
 				}
 			}
 			return context.Cause(ctx)

@@ -220,30 +220,30 @@ func (s *Set) openNpy(files map[string][]byte) error {
 		}
 		return "", npyArray{}, fmt.Errorf("a part has no array %s.npy", column)
 	}
-	_, index, err1 := find("index")
-	_, name, err2 := find("name")
-	_, label, err3 := find("label")
+	indexFile, index, err1 := find("index")
+	nameFile, name, err2 := find("name")
+	labelFile, label, err3 := find("label")
 	file, vectors, err4 := find(s.Column)
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		return err
 	}
 	if len(index.shape) != 1 {
-		return fmt.Errorf("index is of the shape %v, not of one dimension", index.shape)
+		return fmt.Errorf("%s is of the shape %v, not of one dimension", indexFile, index.shape)
 	}
 	n := index.shape[0]
 	for _, c := range []struct {
-		name string
+		file string
 		err  error
 	}{
-		{"index", index.column("<i8", n)}, {"name", name.column("", n)}, {"label", label.column("<i4", n)},
-		{s.Column, vectors.column("<f4", n, s.Width)},
+		{indexFile, index.column("<i8", n)}, {nameFile, name.column("", n)}, {labelFile, label.column("<i4", n)},
+		{file, vectors.column("<f4", n, s.Width)},
 	} {
 		if c.err != nil {
-			return fmt.Errorf("%s: %s %w", file, c.name, c.err)
+			return fmt.Errorf("%s %w", c.file, c.err)
 		}
 	}
 	if name.descr[:2] != "<U" {
-		return fmt.Errorf("%s: name is of type %s, and texts are <U", file, name.descr)
+		return fmt.Errorf("%s is of type %s, and texts are <U", nameFile, name.descr)
 	}
 	r := rows{file: file, name: name.text}
 	if r.index, err1 = numbers[int64](index.data); err1 != nil {
@@ -278,28 +278,39 @@ func (s *Set) at(row int) (rows, int) {
 }
 
 // Row says what row i is of: 0 to Rows-1, in the order of the parts.
-func (s *Set) Row(i int) Row {
+func (s *Set) Row(i int) (r Row, err error) {
 	b, j := s.at(i)
-	return Row{Index: b.index[j], Name: b.name(j), Label: b.label[j]}
+	err = readable(b.file, func() { r = Row{Index: b.index[j], Name: b.name(j), Label: b.label[j]} })
+	return r, err
 }
 
-// Vector is the numbers of row i: mapped memory, not to be written, and gone with
-// Close.
-func (s *Set) Vector(i int) []float32 {
+// Vector is a copy of the numbers of row i.
+func (s *Set) Vector(i int) (v []float32, err error) {
 	b, j := s.at(i)
-	return b.vectors[j*s.Width:][:s.Width]
+	err = readable(b.file, func() { v = slices.Clone(b.vector(j, s.Width)) })
+	return v, err
 }
+
+// vector is mapped memory: it is read within readable.
+func (b *rows) vector(i, width int) []float32 { return b.vectors[i*width:][:width] }
 
 // Find is the row of an image by its name; ok is false if there is none. With a
 // name that several images have, it is the first.
-func (s *Set) Find(name string) (row int, ok bool) {
+func (s *Set) Find(name string) (row int, ok bool, err error) {
 	for _, b := range s.blocks {
-		for i := range b.index {
-			if b.name(i) == name {
-				return row + i, true
+		at := -1
+		err := readable(b.file, func() {
+			for i := range b.index {
+				if b.name(i) == name {
+					at = i
+					return
+				}
 			}
+		})
+		if err != nil || at >= 0 {
+			return row + at, err == nil, err
 		}
 		row += len(b.index)
 	}
-	return 0, false
+	return 0, false, nil
 }
