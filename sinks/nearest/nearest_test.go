@@ -235,7 +235,7 @@ func TestMistakes(t *testing.T) {
 		"by the manifest: resume the run that wrote it":        {change(npy(), "part-00001/fc7.npy", func(b []byte) []byte { return b[:len(b)-4] }), "fc7"},
 		"part-00001/fc7.npy is no array of NumPy's format 1.0": {change(npy(), "part-00001/fc7.npy", func(b []byte) []byte { b[1] = 'X'; return b }), "fc7"},
 		"has the header": {change(npy(), "part-00001/index.npy", func(b []byte) []byte { b[20] = 'X'; return b }), "fc7"},
-		"fc7 is of type <i4 and shape [5 3], not <f4 and [5 3]": {change(npy(), "part-00001/fc7.npy", func(b []byte) []byte {
+		"fc7.npy is of type <i4 and shape [5 3], not <f4 and [5 3]": {change(npy(), "part-00001/fc7.npy", func(b []byte) []byte {
 			return bytes.Replace(b, []byte("<f4"), []byte("<i4"), 1)
 		}), "fc7"},
 		"bytes of numbers, and its header says 48": {change(npy(), "part-00001/fc7.npy", func(b []byte) []byte {
