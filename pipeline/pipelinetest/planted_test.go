@@ -4,7 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,7 +19,7 @@ const soon = 200 * time.Millisecond
 // What the contract forbids is found, each by the sentence that says what to do.
 func TestPlantedSampleStages(t *testing.T) {
 	end := make(chan struct{})
-	var mu sync.Mutex
+	var keeps atomic.Int32
 	var kept *pipeline.Sample
 	for name, c := range map[string]struct {
 		stage pipeline.SampleFunc
@@ -30,8 +30,11 @@ func TestPlantedSampleStages(t *testing.T) {
 			return nil
 		}, "waits for ctx.Done()"},
 		"it keeps a sample and changes it later": {func(_ context.Context, s *pipeline.Sample) error {
-			mu.Lock()
-			defer mu.Unlock()
+			// Only while samples come one by one: beside others it is a race, which the
+			// detector finds in this test too.
+			if keeps.Add(1) > 64 {
+				return nil
+			}
 			if kept != nil {
 				kept.Label = 99
 			}
@@ -63,7 +66,6 @@ func TestPlantedSampleStages(t *testing.T) {
 		}, "out of range"},
 	} {
 		r := &recorder{TB: t}
-		kept = nil
 		testSampleStage(r, soon, c.stage, fill)
 		if said := strings.Join(r.said, "\n"); !strings.Contains(said, c.want) {
 			t.Errorf("%s: %q, want %q", name, said, c.want)
