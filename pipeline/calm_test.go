@@ -7,8 +7,10 @@ import (
 
 type specShaky struct{ specCrop }
 
-func (specShaky) Random() bool       { return true }
-func (specShaky) Substitute() string { return "spec_crop" }
+func (specShaky) Random() bool { return true }
+func (s specShaky) Substitute() []Stand {
+	return []Stand{{"spec_crop", sideOptions{s.size}}, {"spec_crop", sideOptions{s.size - 1}}}
+}
 
 type specNoise struct{}
 
@@ -28,7 +30,7 @@ func TestPreprocessingWithoutValidation(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.env.ValidationPreprocessing, "- spec_crop:\n    size: 8\n- spec_crop:\n    size: 6\n"; got != want {
+	if got, want := s.env.ValidationPreprocessing, "- spec_crop:\n    size: 8\n- spec_crop:\n    size: 6\n- spec_crop:\n    size: 5\n"; got != want {
 		t.Errorf("preprocessing %q, want %q", got, want)
 	}
 	s, err = Parse("spec.yaml", []byte(line+"validate: {source: spec_source, samples: [{spec_crop: {size: 6}}]}"), nil)

@@ -9,6 +9,8 @@
 //	               center_crop   the middle
 //	               ten_crop      ten pictures of one: corners, middle, mirrored
 //	               random_crop   a square at a random place
+//	               random_resized_crop
+//	                             a part of a random size and shape, scaled to a square
 //	               flip          mirrored, at random
 //	               pca_jitter    colour shifted along the data's principal components
 //

@@ -28,7 +28,9 @@ func (c *RandomCrop) Frame(in pipeline.Frame) (pipeline.Frame, error) { return c
 func (c *RandomCrop) Random() bool { return true }
 
 // Substitute implements pipeline.Substitute.
-func (c *RandomCrop) Substitute() string { return "center_crop" }
+func (c *RandomCrop) Substitute() []pipeline.Stand {
+	return []pipeline.Stand{{Name: "center_crop", Options: CropOptions{c.size}}}
+}
 
 // Process edits the View of s.
 func (c *RandomCrop) Process(_ context.Context, s *pipeline.Sample) error {
