@@ -14,10 +14,12 @@ race:
 	CGO_ENABLED=1 go test -race -short ./pipeline/... ./stages ./gpu ./sinks ./cmd
 	CGO_ENABLED=1 go test -race -short -run 'Threads|Task|Close|Golden' ./gpu/host
 
-# The two benchmarks of BENCHMARKS.md.
+# The figures that matter most; BENCHMARKS.md has the command of each.
 bench:
-	go test ./gpu/host -run xxx -bench 'TrainStep/alexnet$$' -timeout 30m
-	go test ./stages -run xxx -bench 'Crop224'
+	go test ./gpu/host -run xxx -bench 'TrainStep|Infer' -timeout 30m
+	go test ./gpu -run xxx -bench 'Feed/alexnet$$' -benchtime 3x
+	go test ./stages ./stages/jpeg -run xxx -bench 'Crop224|Decode'
+	go test ./cmd -run xxx -bench 'TrainFromFiles|ExtractFromFiles' -benchtime 3x
 
 # What cgo needs for the tag cuda: our own cuda.h, and driver.c in a library of the
 # name that gorgonia.org/cu links. gcc is all that must be there.
