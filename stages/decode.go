@@ -28,7 +28,7 @@ func init() {
 type DecodeOptions struct {
 	Orientation bool   `yaml:"orientation" doc:"turn the picture upright as its EXIF orientation says"`
 	Damaged     string `yaml:"damaged" doc:"a JPEG whose data are damaged or cut short: error, or keep what can be decoded (the rest is gray) with a warning and a row for the quarantine sink. Damage to its headers, and to files of other formats, is always an error"`
-	MaxPixels   int64  `yaml:"max_pixels" doc:"the most pixels an image may have, checked before memory is allocated; a decoder needs up to 15 bytes a pixel (a progressive JPEG) for each worker"`
+	MaxPixels   int64  `yaml:"max_pixels" doc:"the most pixels an image may have, checked before memory is allocated, and the scans of a JPEG together 64 times as many, which bounds the time for it; a decoder needs up to 15 bytes a pixel (a progressive JPEG) for each worker"`
 	MaxBytes    int64  `yaml:"max_bytes" doc:"the most bytes an encoded image may have"`
 }
 
@@ -210,7 +210,7 @@ func (d *Decode) check(f format, data []byte, w, h int) error {
 	if f.pixelsPerByte > 0 && int64(w)*int64(h)/f.pixelsPerByte > int64(len(data)) {
 		return fmt.Errorf("the %s claims %d x %d pixels, which cannot be in %d bytes: it is cut short or damaged", f.name, w, h, len(data))
 	}
-	return checkScans(f, data)
+	return d.checkScans(f, data, w, h)
 }
 
 func (d *Decode) checkSize(f format, w, h int) error {
@@ -223,12 +223,16 @@ func (d *Decode) checkSize(f format, w, h int) error {
 	return nil
 }
 
-func checkScans(f format, data []byte) error {
+func (d *Decode) checkScans(f format, data []byte, w, h int) error {
 	if f.scans == nil {
 		return nil
 	}
-	if n := f.scans(data); n > maxScans {
+	n := f.scans(data)
+	if n > maxScans {
 		return fmt.Errorf("the %s has %d scans, more than the %d that any honest file needs", f.name, n, maxScans)
+	}
+	if int64(n)*int64(w)*int64(h)/maxPasses > d.opt.MaxPixels {
+		return fmt.Errorf("the %s has %d scans of %d x %d pixels, together more than %d times max_pixels: %d", f.name, n, w, h, maxPasses, d.opt.MaxPixels)
 	}
 	return nil
 }

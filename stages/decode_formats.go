@@ -38,6 +38,9 @@ type format struct {
 // costs a pass over the picture, so a small file of thousands of them would take hours.
 const maxScans = 500
 
+// maxPasses is how many times the limit of pixels all scans of a file may go over, as in stages/jpeg.
+const maxPasses = 64
+
 // deflateRatio is the most that deflate can enlarge data (zlib's documentation).
 const deflateRatio = 1032
 

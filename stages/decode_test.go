@@ -694,8 +694,16 @@ func TestDecodeScanBomb(t *testing.T) {
 		t.Errorf("took %.1f s", spent.seconds)
 	}
 	f, _ := formatOf([]byte{0xff, 0xd8})
-	if err := checkScans(f, scanBomb(t)); err == nil || !strings.Contains(err.Error(), "scans") {
+	d := newDecode(t)
+	if err := d.checkScans(f, scanBomb(t), 8, 8); err == nil || !strings.Contains(err.Error(), "scans") {
 		t.Errorf("for image/jpeg, which decodes them all: %v", err)
+	}
+	many := bytes.Repeat([]byte{0xff, 0xda}, 200)
+	if err := d.checkScans(f, many, 5000, 5000); err == nil || !strings.Contains(err.Error(), "200 scans of 5000 x 5000") {
+		t.Errorf("many scans of a large picture: %v", err)
+	}
+	if err := d.checkScans(f, many, 1000, 1000); err != nil {
+		t.Errorf("many scans of a small picture: %v", err)
 	}
 }
 

@@ -301,6 +301,23 @@ func TestTooManyScans(t *testing.T) {
 	}
 }
 
+// The time for a file is bounded by what all its scans go over together.
+func TestTooManyPasses(t *testing.T) {
+	rng := rand.New(rand.NewPCG(17, 13))
+	s := newSheet(rng, 40, 40, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1})
+	data := s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*maxPasses)...)
+	var d Decoder
+	if _, err := d.Decode(data, Options{MaxPixels: 1600, Keep: true}); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "65 scans of 40 x 40") {
+		t.Errorf("%v", err)
+	}
+	if d.scans != maxPasses {
+		t.Errorf("%d scans were decoded", d.scans)
+	}
+	if _, err := d.Decode(data, Options{MaxPixels: 4800, Keep: true}); err != nil {
+		t.Errorf("a limit that allows them: %v", err)
+	}
+}
+
 // A picture is the same with what other software leaves around its segments.
 func TestTolerates(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 7))

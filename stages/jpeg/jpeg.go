@@ -12,7 +12,8 @@ var (
 	ErrFormat = errors.New("not a proper JPEG")
 	// ErrUnsupported is a kind of JPEG that this package does not decode; the message names it.
 	ErrUnsupported = errors.New("unsupported kind of JPEG")
-	// ErrTooLarge is a picture with more pixels than Options.MaxPixels.
+	// ErrTooLarge is a picture with more pixels than Options.MaxPixels, or so many scans of it
+	// that decoding would take as long as one of far more.
 	ErrTooLarge = errors.New("too many pixels")
 )
 
@@ -31,10 +32,15 @@ const DefaultMaxPixels = 100_000_000
 // a few hundred; each scan of a few bytes may cost a pass over the picture.
 const maxScans = 500
 
+// maxPasses bounds the time that a file of many scans takes: all of them together go over at most as
+// many pixels as so many passes over the largest picture that is allowed.
+const maxPasses = 64
+
 // Options say how a file is decoded; the zero value decodes all of it and takes no damage.
 type Options struct {
 	// MaxPixels is the most pixels (width times height) that are decoded, checked before
-	// memory is allocated; 0 means DefaultMaxPixels.
+	// memory is allocated; 0 means DefaultMaxPixels. The scans of a picture may go over
+	// 64 times as many.
 	MaxPixels int64
 	// Region, if not empty, is the part of the picture that is wanted, in pixels. The rest is
 	// read, and damage in it found, but not transformed: its samples are unspecified.

@@ -1,5 +1,7 @@
 package jpeg
 
+import "fmt"
+
 // scan is what SOS says, and where its decoding is.
 type scan struct {
 	comps       []*component
@@ -26,6 +28,9 @@ func (d *Decoder) startScan() error {
 	}
 	if d.scans == maxScans {
 		return unsupported("more than %d scans", maxScans)
+	}
+	if all := int64(d.scans+1) * int64(d.frame.width) * int64(d.frame.height); all/maxPasses > d.opt.MaxPixels {
+		return fmt.Errorf("%w: %d scans of %d x %d", ErrTooLarge, d.scans+1, d.frame.width, d.frame.height)
 	}
 	share := int64(1)
 	if d.opt.Keep {
