@@ -12,7 +12,7 @@ import (
 // program.
 func TestReadmeStage(t *testing.T) {
 	if testing.Short() {
-		t.Skip("links a whole program")
+		t.Skip("-short: links a whole program; without -short it does")
 	}
 	readme, err := os.ReadFile("../README.md")
 	if err != nil {

@@ -733,7 +733,7 @@ const killedDir = "SLUICE_TEST_FEATURES_DIR"
 func TestFeaturesChild(t *testing.T) {
 	dir := os.Getenv(killedDir)
 	if dir == "" {
-		t.Skip("is run by TestFeaturesSurviveKills")
+		t.Skip("this is the process that TestFeaturesSurviveKills starts and kills; it runs there")
 	}
 	_, err := os.Stat(filepath.Join(dir, "features", "manifest.json"))
 	if err := killedLine(dir, err == nil).Run(t.Context()); err != nil {

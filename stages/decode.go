@@ -228,11 +228,11 @@ func (d *Decode) checkScans(f format, data []byte, w, h int) error {
 		return nil
 	}
 	n := f.scans(data)
-	if n > maxScans {
-		return fmt.Errorf("the %s has %d scans, more than the %d that any honest file needs", f.name, n, maxScans)
+	if n > jpeg.MaxScans {
+		return fmt.Errorf("the %s has %d scans, more than the %d that any honest file needs", f.name, n, jpeg.MaxScans)
 	}
-	if int64(n)*int64(w)*int64(h)/maxPasses > d.opt.MaxPixels {
-		return fmt.Errorf("the %s has %d scans of %d x %d pixels, together more than %d times max_pixels: %d", f.name, n, w, h, maxPasses, d.opt.MaxPixels)
+	if int64(n)*int64(w)*int64(h)/jpeg.MaxPasses > d.opt.MaxPixels {
+		return fmt.Errorf("the %s has %d scans of %d x %d pixels, together more than %d times max_pixels: %d", f.name, n, w, h, jpeg.MaxPasses, d.opt.MaxPixels)
 	}
 	return nil
 }

@@ -34,13 +34,6 @@ type format struct {
 	framed        bool             // decode gives a part of the picture that config gives the size of
 }
 
-// maxScans is the most scans of a progressive JPEG. Real ones have about ten; each scan of a few bytes
-// costs a pass over the picture, so a small file of thousands of them would take hours.
-const maxScans = 500
-
-// maxPasses is how many times the limit of pixels all scans of a file may go over, as in stages/jpeg.
-const maxPasses = 64
-
 // deflateRatio is the most that deflate can enlarge data (zlib's documentation).
 const deflateRatio = 1032
 

@@ -42,7 +42,7 @@ func newEngine(t testing.TB) *Engine {
 func emulated(t testing.TB) {
 	t.Helper()
 	if !card(t).Emulated {
-		t.Skip("this is of the emulated driver")
+		t.Skip("what is injected here only the emulated driver can fail; make test-cuda has it")
 	}
 }
 

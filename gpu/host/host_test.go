@@ -48,7 +48,7 @@ func BenchmarkConv(b *testing.B) {
 // BenchmarkThreads is how much two threads are worth.
 func BenchmarkThreads(b *testing.B) {
 	if runtime.GOMAXPROCS(0) < 2 {
-		b.Skip("there is one processor")
+		b.Skip("two threads cannot be compared with one on one processor: run it with -cpu 2 or more")
 	}
 	level, err := simd.Choose(os.Getenv("SLUICE_CPU"))
 	if err != nil {

@@ -292,7 +292,7 @@ func TestFewRows(t *testing.T) {
 // A file that is cut short while it is mapped is an error, not a crash.
 func TestCutWhileMapped(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("what becomes of such memory is the system's matter")
+		t.Skip("only on Linux is it known that reading a mapped file that was cut short is a fault that can be caught")
 	}
 	dir := write(t, mapped[0], 1000, 2000, 64, func(int) []float32 { return make([]float32, 64) })
 	s, err := Open(dir, "fc7")

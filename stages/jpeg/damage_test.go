@@ -285,14 +285,14 @@ func TestTooManyScans(t *testing.T) {
 	rng := rand.New(rand.NewPCG(13, 13))
 	s := newSheet(rng, 40, 40, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1})
 	for name, data := range map[string][]byte{
-		"sequential":  s.file(rng, false, 0, slices.Repeat(s.baseline(false)[:1], 3*maxScans)...),
-		"progressive": s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*maxScans)...),
+		"sequential":  s.file(rng, false, 0, slices.Repeat(s.baseline(false)[:1], 3*MaxScans)...),
+		"progressive": s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*MaxScans)...),
 	} {
 		var d Decoder
 		if _, err := d.Decode(data, Options{Keep: true}); !errors.Is(err, ErrUnsupported) || !strings.Contains(err.Error(), "more than 500 scans") {
 			t.Errorf("%s: %v", name, err)
 		}
-		if d.scans != maxScans {
+		if d.scans != MaxScans {
 			t.Errorf("%s: %d scans were decoded", name, d.scans)
 		}
 		if _, err := d.Decode(data, Options{}); err == nil {
@@ -305,12 +305,12 @@ func TestTooManyScans(t *testing.T) {
 func TestTooManyPasses(t *testing.T) {
 	rng := rand.New(rand.NewPCG(17, 13))
 	s := newSheet(rng, 40, 40, [2]int{2, 2}, [2]int{1, 1}, [2]int{1, 1})
-	data := s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*maxPasses)...)
+	data := s.file(rng, true, 0, slices.Repeat(s.script(rng)[:1], 3*MaxPasses)...)
 	var d Decoder
 	if _, err := d.Decode(data, Options{MaxPixels: 1600, Keep: true}); !errors.Is(err, ErrTooLarge) || !strings.Contains(err.Error(), "65 scans of 40 x 40") {
 		t.Errorf("%v", err)
 	}
-	if d.scans != maxPasses {
+	if d.scans != MaxPasses {
 		t.Errorf("%d scans were decoded", d.scans)
 	}
 	if _, err := d.Decode(data, Options{MaxPixels: 4800, Keep: true}); err != nil {

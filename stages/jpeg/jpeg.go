@@ -28,13 +28,13 @@ func unsupported(format string, args ...any) error {
 // DefaultMaxPixels is the limit where Options set none.
 const DefaultMaxPixels = 100_000_000
 
-// maxScans is the most scans of a file. Real ones have about ten, and no honest script needs more than
+// MaxScans is the most scans of a file. Real ones have about ten, and no honest script needs more than
 // a few hundred; each scan of a few bytes may cost a pass over the picture.
-const maxScans = 500
+const MaxScans = 500
 
-// maxPasses bounds the time that a file of many scans takes: all of them together go over at most as
+// MaxPasses bounds the time that a file of many scans takes: all of them together go over at most as
 // many pixels as so many passes over the largest picture that is allowed.
-const maxPasses = 64
+const MaxPasses = 64
 
 // Options say how a file is decoded; the zero value decodes all of it and takes no damage.
 type Options struct {

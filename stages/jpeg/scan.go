@@ -26,10 +26,10 @@ func (d *Decoder) startScan() error {
 	if len(p) < 1 || p[0] < 1 || int(p[0]) > len(d.frame.comps) || len(p) != 4+2*int(p[0]) {
 		return formatError("a scan header has %d bytes", len(p))
 	}
-	if d.scans == maxScans {
-		return unsupported("more than %d scans", maxScans)
+	if d.scans == MaxScans {
+		return unsupported("more than %d scans", MaxScans)
 	}
-	if all := int64(d.scans+1) * int64(d.frame.width) * int64(d.frame.height); all/maxPasses > d.opt.MaxPixels {
+	if all := int64(d.scans+1) * int64(d.frame.width) * int64(d.frame.height); all/MaxPasses > d.opt.MaxPixels {
 		return fmt.Errorf("%w: %d scans of %d x %d", ErrTooLarge, d.scans+1, d.frame.width, d.frame.height)
 	}
 	share := int64(1)
