@@ -174,7 +174,7 @@ func (t *fileTensor) named() NamedTensor {
 
 func cut(err error, where string) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return fmt.Errorf("safetensors: the file ends %s", where)
+		return fmt.Errorf("safetensors: the file ends %s: it was cut short, or is no file of weights", where)
 	}
 	return fmt.Errorf("safetensors: %w", err)
 }
