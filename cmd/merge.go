@@ -16,6 +16,9 @@ import (
 // jobIndex is what Kubernetes tells each pod of an indexed job, from 0.
 const jobIndex = "JOB_COMPLETION_INDEX"
 
+// maxShards is how many parts features may have: more shards would have none.
+const maxShards = 10_000
+
 // parseShard reads i/n, from 1, or auto/n with the index of a job, from 0.
 func parseShard(text, index string) (s pipeline.Shard, err error) {
 	if text == "" {
@@ -28,6 +31,9 @@ func parseShard(text, index string) (s pipeline.Shard, err error) {
 	}
 	if s.Of, err = strconv.Atoi(of); err != nil || s.Of < 1 {
 		return s, wrong
+	}
+	if s.Of > maxShards {
+		return s, usagef("--shard %s: there may be %d shards", text, maxShards)
 	}
 	if which == "auto" {
 		if s.Index, err = strconv.Atoi(index); err != nil || s.Index < 0 || s.Index >= s.Of {

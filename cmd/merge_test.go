@@ -25,6 +25,7 @@ func TestParseShard(t *testing.T) {
 		{"2", "", pipeline.Shard{}, "--shard is i/n"},
 		{"a/b", "", pipeline.Shard{}, "--shard is i/n"},
 		{"1/-2", "", pipeline.Shard{}, "--shard is i/n"},
+		{"9223372036854775806/9223372036854775807", "", pipeline.Shard{}, "there may be 10000 shards"},
 	} {
 		got, err := parseShard(c.text, c.index)
 		if c.err == "" && (err != nil || got != c.want) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {

@@ -65,6 +65,9 @@ type FeaturesSink struct {
 	last     int64         // index
 	after    PlaceInRun    // the batch before the one that is written
 	resumed  bool
+
+	stopAfter int // steps of the run; 0 for no bound
+	warn      func(string)
 }
 
 // Manifest is the content of manifest.json. Beside what the options say it holds
@@ -279,8 +282,11 @@ func ReadManifest(dir string) (*Manifest, error) {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
 	first := 0
-	if m.Shard != nil {
-		first = m.Shard.First
+	if h := m.Shard; h != nil {
+		if h.Index < 0 || h.Index >= h.Of || h.First < 0 || h.First > h.End {
+			return nil, fmt.Errorf("%s: there is no shard %v of the parts %d to %d", path, h, h.First, h.End-1)
+		}
+		first = h.First
 	}
 	for i, p := range m.Parts {
 		if p.Part != first+i || p.First != p.Part*m.RowsPerPart {
@@ -291,6 +297,9 @@ func ReadManifest(dir string) (*Manifest, error) {
 				return nil, fmt.Errorf("%s: part %d names the file %q, which lies elsewhere", path, i, f.Name)
 			}
 		}
+	}
+	if m.RowsPerPart < 1 || m.Images < 0 {
+		return nil, fmt.Errorf("%s: there are no parts of %d rows of %d images", path, m.RowsPerPart, m.Images)
 	}
 	return m, nil
 }
@@ -339,6 +348,7 @@ func (s *FeaturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
 		s.rangeOf(env)
 	}
 	s.after = placeInRun(env.Start, env.StartStep)
+	s.stopAfter, s.warn = env.StopAfter, env.Warn
 	if err := os.MkdirAll(s.dir, 0o777); err != nil {
 		return fileError(s.dir, err)
 	}
@@ -497,15 +507,25 @@ func (s *FeaturesSink) endPart(next PlaceInRun) error {
 	return s.writeManifest()
 }
 
-// Finish writes the parts that no later row has ended, as if one came.
+// Finish writes the parts that no later row has ended, as if one came. A run that was
+// ended after so many steps has parts whose images it has not read to the end: they are
+// missing, and a resumed run makes them.
 func (s *FeaturesSink) Finish(context.Context) error {
 	if s.schema == nil {
 		return errors.New("no features came: a stage that computes them, as extract, must be under batches")
 	}
-	for s.part < s.parts {
+	end := s.parts
+	if s.stopAfter > 0 && s.after.Step >= s.stopAfter && s.after.Pos < min(s.samples, s.parts*s.opt.RowsPerPart) {
+		end = s.after.Pos / s.opt.RowsPerPart
+	}
+	for s.part < end {
 		if err := s.endPart(s.after); err != nil {
 			return err
 		}
+	}
+	if left := s.parts - s.part; left > 0 {
+		s.warn(fmt.Sprintf("the run was ended after %d steps, so the last %d of the %d parts in %s are missing: go on with --resume", s.after.Step, left, s.parts-s.first, s.dir))
+		return nil
 	}
 	s.manifest.Complete = true
 	return s.writeManifest()

@@ -129,9 +129,14 @@ func oneRun(shards []shardOf) error {
 		}
 		at[i] = s.dir
 	}
-	for i := range of {
-		if at[i] == "" {
+	const most = 5 // to name
+	for i, left := 0, of-len(at); i < of && left > 0 && len(errs) < most; i++ {
+		if _, ok := at[i]; !ok {
+			left--
 			errs = append(errs, fmt.Errorf("shard %d/%d is missing", i+1, of))
+			if len(errs) == most && left > 0 {
+				errs = append(errs, fmt.Errorf("so are %d more", left))
+			}
 		}
 	}
 	if err := errors.Join(errs...); err != nil {

@@ -141,6 +141,11 @@ func TestMergeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := edited("elsewhere", func(m *Manifest) { m.Parts[0].Files[0].Name = "manifest.json" })
+	empty := edited("empty", func(m *Manifest) {
+		*m = Manifest{Format: "parquet", Complete: true, Shard: &ManifestShard{Of: 1}}
+	})
+	many := edited("many", func(m *Manifest) { m.Shard.Of = 1e12 })
+	beyond := edited("beyond", func(m *Manifest) { m.Shard.Index = 4 })
 	for _, tt := range []struct {
 		dirs []string
 		want string
@@ -160,6 +165,9 @@ func TestMergeRefuses(t *testing.T) {
 		{[]string{dir(0), damaged, dir(2)}, "shard 2/3, part 6: "},
 		{[]string{dir(0), elsewhere, dir(2)}, "shard 2/3, part 5: "},
 		{[]string{dir(0), filepath.Join(root, "nowhere")}, "no such file"},
+		{[]string{empty}, "there are no parts of 0 rows of 0 images"},
+		{[]string{many}, "shard 6/1000000000000 is missing\nso are 999999999994 more"},
+		{[]string{beyond}, "there is no shard 5/3 of the parts 5 to 9"},
 	} {
 		to := filepath.Join(t.TempDir(), "merged")
 		_, err := MergeFeatures(tt.dirs, to)
@@ -169,6 +177,31 @@ func TestMergeRefuses(t *testing.T) {
 		if fileExists(filepath.Join(to, manifestName)) {
 			t.Errorf("%v: there is a manifest", tt.dirs)
 		}
+	}
+}
+
+// A run that is ended after so many steps leaves out the parts that it has not read to
+// their end, and says so; gone on with, it ends with the bytes of one that ran through.
+func TestFeaturesOfSoManySteps(t *testing.T) {
+	for _, shard := range []pipeline.Shard{{}, {Index: 1, Of: 3}} {
+		whole := t.TempDir()
+		shardRun(t, whole, "parquet", shard, false, 0, nil)
+		dir := t.TempDir()
+		for i, end := range []struct{ steps, parts int }{{2, 0}, {11, 1}, {11, 1}, {0, -1}, {11, -1}} {
+			var told string
+			shardRun(t, dir, "parquet", shard, i > 0, 0, func(l *pipeline.Line) {
+				l.StopAfter = end.steps
+				l.Env.Warn = func(text string) { told += text }
+			})
+			m, err := ReadManifest(filepath.Join(dir, "features"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if all := end.parts < 0; m.Complete != all || !all && len(m.Parts) != end.parts || strings.Contains(told, "are missing: go on with --resume") == all {
+				t.Errorf("shard %+v, run %d, to step %d: complete %v, %d parts, %q", shard, i, end.steps, m.Complete, len(m.Parts), told)
+			}
+		}
+		sameTree(t, fmt.Sprintf("shard %+v in steps", shard), tree(t, dir), tree(t, whole))
 	}
 }
 
