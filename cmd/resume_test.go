@@ -320,6 +320,11 @@ func TestResumeWithAnotherConfiguration(t *testing.T) {
 	if err := resumable(t, dir, true, 0, nil, "run.workers=1", "run.threads=2", "run.on_error={quarantine: {max: 50}}", "batches.train.device=auto"); err != nil {
 		t.Error(err)
 	}
+	// What cannot be gone on with is refused even so.
+	err = resumable(t, dir, true, 0, func(l *pipeline.Line) { l.Env.Force = true }, "batches.train.net.conv.out=3")
+	if !errors.Is(err, pipeline.ErrResume) || !strings.Contains(err.Error(), `"conv1.weight"`) {
+		t.Errorf("another network gives %v", err)
+	}
 }
 
 // The newest checkpoint is damaged: the run says so and goes on from the one before,

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bytes"
 	"os"
 	"reflect"
 	"strings"
@@ -35,11 +36,19 @@ func TestKeeper(t *testing.T) {
 	if _, again := take(); told.Len() > 0 || !reflect.DeepEqual(again, first) {
 		t.Errorf("the second time they differ, or are taken anew: %q", told.String())
 	}
-	if err := os.Truncate(k.file, 100); err != nil {
+	whole, err := os.ReadFile(k.file)
+	if err != nil {
 		t.Fatal(err)
 	}
-	if _, again := take(); !strings.Contains(told.String(), "taking them again") || !reflect.DeepEqual(again, first) {
-		t.Errorf("after damage they differ, or are not taken anew: %q", told.String())
+	flipped := bytes.Clone(whole)
+	flipped[len(flipped)-4] ^= 1 // the last bit of a number
+	for what, damaged := range map[string][]byte{"cut short": whole[:100], "a bit flipped": flipped, "empty": nil} {
+		if err := os.WriteFile(k.file, damaged, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, again := take(); !strings.Contains(told.String(), "taking them again") || !reflect.DeepEqual(again, first) {
+			t.Errorf("%s: they differ, or are not taken anew: %q", what, told.String())
+		}
 	}
 	if _, again := take(); told.Len() > 0 || !reflect.DeepEqual(again, first) {
 		t.Errorf("the damaged file was not replaced: %q", told.String())

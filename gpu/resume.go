@@ -277,5 +277,8 @@ func differences(old, now []string) []string {
 
 // load puts the network where the checkpoint was taken.
 func (t *Train) load(c *checkpoint) error {
-	return errors.Join(t.net.Load(c.tensors), t.restore(c.mark))
+	if err := errors.Join(t.net.Load(c.tensors), t.restore(c.mark)); err != nil {
+		return fmt.Errorf("%w: the checkpoint does not fit the network: %w", pipeline.ErrResume, err) // as --resume=force allows
+	}
+	return nil
 }

@@ -22,6 +22,7 @@ const (
 	eigenvaluesName  = "eigenvalues"
 	eigenvectorsName = "eigenvectors"
 	imagesKey        = "images"
+	sumKey           = "sum" // of all numbers, see pipeline.Statistics.Sum
 )
 
 // WriteStatistics writes a safetensors file, whole or not at all:
@@ -31,7 +32,7 @@ const (
 //	eigenvalues    3, of the covariance of RGB on 0..1, the greatest first
 //	eigenvectors   3 x 3: rows R, G, B; column i belongs to eigenvalue i
 //
-// Its metadata has the number of images, and what is in about.
+// Its metadata has the number of images, a checksum of all numbers, and what is in about.
 func WriteStatistics(file string, s *pipeline.Statistics, about map[string]string) error {
 	var tensors []net.NamedTensor
 	add := func(name string, dims []int, data []float32) {
@@ -50,14 +51,15 @@ func WriteStatistics(file string, s *pipeline.Statistics, about map[string]strin
 	}
 	add(eigenvaluesName, []int{3}, values)
 	add(eigenvectorsName, []int{3, 3}, vectors)
-	meta := map[string]string{imagesKey: strconv.Itoa(s.Images)}
+	meta := map[string]string{imagesKey: strconv.Itoa(s.Images), sumKey: s.Sum()}
 	for k, v := range about {
 		meta[k] = v
 	}
 	return replaceFile(file, func(w io.Writer) error { return net.WriteSafetensors(w, tensors, meta) })
 }
 
-// ReadStatistics reads what WriteStatistics wrote.
+// ReadStatistics reads what WriteStatistics wrote. It holds the numbers to the checksum,
+// where there is one: other programs may write such files as well.
 func ReadStatistics(file string) (*pipeline.Statistics, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -104,6 +106,9 @@ func ReadStatistics(file string) (*pipeline.Statistics, error) {
 				return nil, bad("a number of %q is %g", t.Name, v)
 			}
 		}
+	}
+	if sum, ok := meta[sumKey]; ok && sum != s.Sum() {
+		return nil, bad("its checksum is not that of its numbers, so it is damaged")
 	}
 	return s, nil
 }
