@@ -24,14 +24,14 @@ func newBench() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "bench FILE",
 		Short: "Measure where the time of a YAML file's run goes",
-		Long: `Measures how many images a second the line of a YAML file reads and prepares when
-no network waits for them, where that time goes, and how many the network alone
-takes. A JPEG is decoded when it is rendered, and its time is told there. With
---layers it measures the network only, layer by layer.
+		Long: `Measures how many images a second the line of a YAML file reads and prepares
+when no network waits for them, where that time goes, and how many the network
+alone takes. A JPEG is decoded when it is rendered, and its time is told there.
+With --layers it measures the network only, layer by layer.
 
-Images are really read; the network computes noise with new weights, whose time is
-the same. Nothing is written, but the statistics that a run would take and keep
-(mean: auto) if it has not yet.`,
+Images are really read; the network computes noise with new weights, whose time
+is the same. Nothing is written, but the statistics that a run would take and
+keep (mean: auto) if it has not yet.`,
 		Example: `  pipeline bench examples/quickstart/train.yaml
   pipeline bench --layers train.yaml --set net=alexnet --steps 9
   pipeline bench --layers train.yaml --json`,
@@ -65,7 +65,7 @@ the same. Nothing is written, but the statistics that a run would take and keep
 	}
 	s.flags(c)
 	c.Flags().BoolVar(&layers, "layers", false, "measure every layer of the network, and not the line")
-	c.Flags().IntVar(&steps, "steps", 5, "batches to measure, after one that is not")
+	c.Flags().IntVar(&steps, "steps", 5, "measure `N` batches, after one that is not")
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return c
 }

@@ -43,7 +43,13 @@ func newRoot() *cobra.Command {
 		Short: "Train a network on images, as a YAML file says",
 		Long: `pipeline reads images through a line of stages (decode, resize, crop, flip,
 jitter), trains or evaluates a network on them, and writes metrics and weights.
-One YAML file says it all.`,
+One YAML file says it all.
+
+Exit codes: 0 success, 1 a run that failed, 2 a mistake in the command or the
+YAML, 130 after Ctrl-C, 143 after SIGTERM.`,
+		Example: `  pipeline init                # writes train.yaml, to be changed
+  pipeline check train.yaml    # what is wrong with it, what it will do
+  pipeline run train.yaml`,
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
@@ -58,10 +64,13 @@ One YAML file says it all.`,
 			return &exitError{exitUsage, nil}
 		},
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w\nSee '%s --help'.", err, c.CommandPath())
-	})
-	root.AddCommand(newRun(), newMerge(), newVerifyResume(), newCheck(), newBench(), newStats(), newEvaluate(), newPredict(), newInspect(), newNeighbors(), newStages(), newDevices(), newImport(), newExport(), newInit(), newNew(), newVersion())
+	root.SetFlagErrorFunc(flagError)
+	root.SetUsageTemplate(usageTemplate)
+	root.AddGroup(&cobra.Group{ID: groupRuns, Title: "Runs:"}, &cobra.Group{ID: groupWeights, Title: "Weights and features:"}, &cobra.Group{ID: groupAbout, Title: "More:"})
+	root.AddCommand(inGroup(groupRuns, newInit(), newCheck(), newRun(), newBench(), newStats(), newVerifyResume())...)
+	root.AddCommand(inGroup(groupWeights, newEvaluate(), newPredict(), newInspect(), newImport(), newExport(), newMerge(), newNeighbors())...)
+	root.AddCommand(inGroup(groupAbout, newStages(), newNew(), newDevices(), newVersion())...)
+	root.SetHelpCommand(newHelp())
 	return root
 }
 
@@ -105,11 +114,11 @@ func exactly(names ...string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {
 		switch {
 		case len(args) < len(names):
-			return usagef("%s needs %s\nSee '%s --help'.", c.CommandPath(), strings.Join(names[len(args):], " "), c.CommandPath())
+			return usagef("%s needs %s\nSee '%s --help'.", c.Name(), strings.Join(names[len(args):], " "), c.CommandPath())
 		case len(names) == 0 && len(args) > 0:
-			return usagef("%s takes no argument, not %q\nSee '%s --help'.", c.CommandPath(), args[0], c.CommandPath())
+			return usagef("%s takes no argument, not %q\nSee '%s --help'.", c.Name(), args[0], c.CommandPath())
 		case len(args) > len(names):
-			return usagef("%s takes %s only, not also %q\nSee '%s --help'.", c.CommandPath(), strings.Join(names, " "), args[len(names)], c.CommandPath())
+			return usagef("%s takes %s only, not also %q\nSee '%s --help'.", c.Name(), strings.Join(names, " "), args[len(names)], c.CommandPath())
 		}
 		return nil
 	}
@@ -118,7 +127,7 @@ func exactly(names ...string) cobra.PositionalArgs {
 // atMostOne allows one argument or none.
 func atMostOne(c *cobra.Command, args []string) error {
 	if len(args) > 1 {
-		return usagef("%s takes one argument at most, not also %q\nSee '%s --help'.", c.CommandPath(), args[1], c.CommandPath())
+		return usagef("%s takes one argument at most, not also %q\nSee '%s --help'.", c.Name(), args[1], c.CommandPath())
 	}
 	return nil
 }

@@ -14,7 +14,8 @@ func newDevices() *cobra.Command {
 		Short: "List what a network can run on here",
 		Long: `Lists the devices that a YAML can name on this machine, in the order in which
 device: auto tries them, and says why there is no CUDA card where there is none.`,
-		Args: exactly(),
+		Example: `  pipeline devices`,
+		Args:    exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			out := &errWriter{w: c.OutOrStdout()}
 			for _, d := range gpu.List() {

@@ -47,6 +47,9 @@ func (i *inference) flags(c *cobra.Command) {
 func (i *inference) read(files []string) error {
 	i.files = files
 	for _, file := range files {
+		if err := mustBeFile(file, wantWeights); err != nil {
+			return err
+		}
 		d, err := gpu.Describe(file)
 		if err != nil {
 			return &exitError{exitUsage, err}
@@ -128,14 +131,14 @@ func newEvaluate() *cobra.Command {
 		Use:   "evaluate WEIGHTS... --data DIR",
 		Short: "Measure trained weights on a folder of images",
 		Long: `Measures weights on a folder that has a sub-folder for each class, named as in
-training: top-1 and top-5 accuracy, loss, and how each class comes out. Images are
-made as the weights say. The predictions of several files of weights are averaged,
-as those of the paper's five and seven networks are.`,
+training: top-1 and top-5 accuracy, loss, and how each class comes out. Images
+are made as the weights say. The predictions of several files of weights are
+averaged, as those of the paper's five and seven networks are.`,
 		Example: `  pipeline evaluate runs/quickstart/weights.safetensors --data DIR/val
   pipeline evaluate a.safetensors b.safetensors --data DIR/val --ten-crop -o out`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("%s needs WEIGHTS\nSee '%s --help'.", c.CommandPath(), c.CommandPath())
+				return usagef("%s needs WEIGHTS\nSee '%s --help'.", c.Name(), c.CommandPath())
 			}
 			return nil
 		},
@@ -150,9 +153,9 @@ as those of the paper's five and seven networks are.`,
 		},
 	}
 	i.flags(c)
-	c.Flags().StringVar(&data, "data", "", "folder of images, a sub-folder a class")
+	c.Flags().StringVar(&data, "data", "", "folder `DIR` of images, a sub-folder a class")
 	c.Flags().BoolVar(&i.skipBad, "skip-bad", false, "leave images out that cannot be read, and count them")
-	c.Flags().StringVarP(&output, "output", "o", "", "folder for classes.parquet, confusion.parquet and confusion.png")
+	c.Flags().StringVarP(&output, "output", "o", "", "folder `DIR` for classes.parquet, confusion.parquet and confusion.png")
 	return c
 }
 

@@ -20,11 +20,14 @@ func newExport() *cobra.Command {
 		Short: "Turn a file of weights into one that other programs take",
 		Long: `Writes weights for other programs:
 
-  onnx         a model of the whole network (opset 17), for onnxruntime and others. It takes
-               images as float32 of N x 3 x H x W, RGB levels 0..255: mean, scale and
-               channel order are its first operators. It gives logits and probabilities
-  torchvision  safetensors with the names of torchvision.models.alexnet, for that network only`,
-		Args: exactly("WEIGHTS"),
+  onnx         a model of the whole network (opset 17), for onnxruntime and
+               others. It takes images as float32 of N x 3 x H x W, RGB levels
+               0..255: mean, scale and channel order are its first operators.
+               It gives logits and probabilities
+  torchvision  safetensors with the names of torchvision.models.alexnet, for
+               that network only`,
+		Example: `  pipeline export runs/quickstart/weights.safetensors --format onnx -o net.onnx`,
+		Args:    exactly("WEIGHTS"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if output == "" {
 				return usagef("say which file to write: -o FILE")
@@ -32,6 +35,9 @@ func newExport() *cobra.Command {
 			write, ok := map[string]func(*gpu.Model, string, bool) (string, error){"onnx": exportONNX, "torchvision": exportTorchvision}[format]
 			if !ok {
 				return usagef("--format must be onnx or torchvision, is %q", format)
+			}
+			if err := mustBeFile(args[0], wantWeights); err != nil {
+				return err
 			}
 			m, err := gpu.ReadModel(args[0])
 			if err != nil {
@@ -46,8 +52,8 @@ func newExport() *cobra.Command {
 		},
 	}
 	f := c.Flags()
-	f.StringVar(&format, "format", "", "onnx or torchvision")
-	f.StringVarP(&output, "output", "o", "", "file to write")
+	f.StringVar(&format, "format", "", "`FORMAT`: onnx or torchvision")
+	f.StringVarP(&output, "output", "o", "", "`FILE` to write")
 	f.BoolVar(&force, "force", false, "write over a file that is there")
 	return c
 }

@@ -28,21 +28,30 @@ func newImport() *cobra.Command {
 	var force bool
 	c := &cobra.Command{
 		Use:   "import FILE -o WEIGHTS",
-		Short: "Turn weights of PyTorch or Caffe into a file of weights that evaluate and extract take",
+		Short: "Turn weights of PyTorch or Caffe into a file of weights",
 		Long: `Reads weights that another program has trained and writes them as a training run
-does, with the network and the preprocessing that they need.
+does, with the network and the preprocessing that they need, for evaluate,
+predict, extract and init_from.
 
-  .pth, .pt, .safetensors  a state dict: torchvision's AlexNet, or with --net FILE.yaml any
-                           network whose layers carry the tensors' names ("/" and "." become "_")
-  .caffemodel              Caffe, as bvlc_alexnet: the file says what the network is; --mean
-                           names the mean image, without it ImageNet's mean is taken
+  .pth, .pt, .safetensors  a state dict: torchvision's AlexNet, or with --net
+                           FILE.yaml any network whose layers carry the
+                           tensors' names ("/" and "." become "_")
+  .caffemodel              Caffe, as bvlc_alexnet: the file says what the
+                           network is; --mean names the mean image, without it
+                           ImageNet's mean is taken
 
-FILE.yaml has the network (net:) and the sample stages that make its images (samples:), see
-examples/squeezenet.`,
+FILE.yaml has the network (net:) and the sample stages that make its images
+(samples:), see examples/squeezenet.`,
+		Example: `  pipeline import alexnet.pth -o alexnet.safetensors
+  pipeline import squeezenet.pth --net net.yaml -o squeezenet.safetensors
+  pipeline import bvlc_alexnet.caffemodel -o caffe.safetensors`,
 		Args: exactly("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if output == "" {
 				return usagef("say which file to write: -o WEIGHTS.safetensors")
+			}
+			if err := mustBeFile(args[0], "name the file to import: .pth, .pt, .safetensors or .caffemodel"); err != nil {
+				return err
 			}
 			in := importer{file: args[0], net: network, mean: mean}
 			m, err := in.read(c.Flags().Changed("net"))
@@ -59,10 +68,10 @@ examples/squeezenet.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&output, "output", "o", "", "file of weights to write")
-	f.StringVar(&network, "net", torchvisionNet, "what the tensors of a state dict belong to: alexnet_torchvision, or a YAML file")
-	f.StringVar(&mean, "mean", "", "mean image that Caffe's training subtracted (.binaryproto)")
-	f.StringVar(&classes, "classes", "", "file with the name of a class a line, in the order of the outputs; without it they are numbered")
+	f.StringVarP(&output, "output", "o", "", "`FILE` of weights to write")
+	f.StringVar(&network, "net", torchvisionNet, "what the tensors of a state dict belong to: alexnet_torchvision, or a YAML `FILE`")
+	f.StringVar(&mean, "mean", "", "`FILE` with the mean image that Caffe's training subtracted (.binaryproto)")
+	f.StringVar(&classes, "classes", "", "`FILE` with the name of a class a line, in the order of the outputs; without it they are numbered")
 	f.BoolVar(&force, "force", false, "write over a file that is there")
 	return c
 }

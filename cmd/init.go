@@ -23,6 +23,8 @@ func newInit() *cobra.Command {
 		Short: "Write a commented YAML to begin from",
 		Long: `Writes a commented YAML that runs as it is (on a dataset made in memory), to be
 changed into one's own.`,
+		Example: `  pipeline init
+  pipeline init features -o features.yaml`,
 		Args:      atMostOne,
 		ValidArgs: templateNames(),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -48,7 +50,7 @@ changed into one's own.`,
 			return nil
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "file to write, - for standard output (default NAME.yaml)")
+	c.Flags().StringVarP(&output, "output", "o", "", "`FILE` to write, - for standard output (default train.yaml or features.yaml)")
 	c.Flags().BoolVar(&force, "force", false, "write over a file that is there")
 	return c
 }

@@ -24,12 +24,14 @@ func newInspect() *cobra.Command {
 		Short: "Say what is in a file of weights, a checkpoint, or features",
 		Long: `Reads a file to its end and says what is in it:
 
-  weights, checkpoints  the network with its layers and parameters, how images are made
-                        for it and the fingerprint of that, the classes, how far the
-                        training was; a checkpoint's checksum is verified
-  features              a part, or a folder of them with its manifest.json: rows, columns,
-                        where they are from, a checksum of each column's values, which no
-                        format changes. Parts are held to their checksums
+  weights, checkpoints  the network with its layers and parameters, how images
+                        are made for it and the fingerprint of that, the
+                        classes, how far the training was; a checkpoint's
+                        checksum is verified
+  features              a part, or a folder of them with its manifest.json:
+                        rows, columns, where they are from, a checksum of each
+                        column's values, which no format changes. Parts are
+                        held to their checksums
 
 The exit code is 1 if something is damaged or missing.`,
 		Example: `  pipeline inspect runs/quickstart/weights.safetensors
@@ -39,7 +41,7 @@ The exit code is 1 if something is damaged or missing.`,
 			path := args[0]
 			info, err := os.Stat(path)
 			if err != nil {
-				return &exitError{exitUsage, err}
+				return usagef("%s: %w; name a file of weights, a checkpoint, or a folder of features, as runs/NAME/features", path, reason(err))
 			}
 			if !info.IsDir() && !info.Mode().IsRegular() {
 				return usagef("%s is no regular file", path)
@@ -62,7 +64,7 @@ The exit code is 1 if something is damaged or missing.`,
 				return nil
 			}
 			if info.IsDir() {
-				return usagef("%s is a folder without a manifest.json and without index.npy: name a file in it, as %s/weights.safetensors", path, path)
+				return usagef("%s is a folder without a manifest.json and without index.npy: name a file in it, as %s", path, filepath.Join(path, "weights.safetensors"))
 			}
 			d, err := gpu.Inspect(path)
 			if err != nil {

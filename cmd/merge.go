@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
@@ -59,19 +60,24 @@ func newMerge() *cobra.Command {
 		Use:   "merge DIR...",
 		Short: "Join the features that the shards of a run have written",
 		Long: `Joins the features of all shards of a run (run --shard i/n). DIR are their run
-folders, or the folders of features in them. The shards must be complete, hold each
-part once, and be of the same weights, preprocessing, source and options; every file
-is held to its checksum. Parts are linked where the file system can, else copied.
-The result is, byte for byte, what one run would have written.`,
+folders, or the folders of features in them. The shards must be complete, hold
+each part once, and be of the same weights, preprocessing, source and options;
+every file is held to its checksum. Parts are linked where the file system can,
+else copied. The result is, byte for byte, what one run would have written.`,
 		Example: `  pipeline merge runs/features.*-of-4             to runs/features/features
   pipeline merge a/features b/features -o all`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return usagef("%s needs DIR...\nSee '%s --help'.", c.CommandPath(), c.CommandPath())
+				return usagef("%s needs DIR...\nSee '%s --help'.", c.Name(), c.CommandPath())
 			}
 			return nil
 		},
 		RunE: func(c *cobra.Command, args []string) error {
+			for _, dir := range args {
+				if _, err := os.Stat(dir); err != nil {
+					return usagef("%s: %w; name the folders of the shards, as runs/NAME.*-of-4", dir, reason(err))
+				}
+			}
 			to := output
 			if to == "" {
 				whole := shardName.ReplaceAllString(filepath.Clean(args[0]), "")
@@ -88,6 +94,6 @@ The result is, byte for byte, what one run would have written.`,
 			return err
 		},
 	}
-	c.Flags().StringVarP(&output, "output", "o", "", "folder for the parts and manifest.json (default NAME/features)")
+	c.Flags().StringVarP(&output, "output", "o", "", "folder `DIR` for the parts and manifest.json (default NAME/features)")
 	return c
 }

@@ -38,12 +38,13 @@ func newNeighbors() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "neighbors FEATURES --query IMAGE|NAME",
 		Short: "Find the images whose features are nearest to those of one image",
-		Long: `Looks in a folder of features, which a run with the sink features has written as npy, or as
-arrow without compression, for the images nearest to one by the Euclidean distance of a
-layer's numbers: the test of the AlexNet paper's section 6.1. The search is exact.
+		Long: `Looks in a folder of features, which a run with the sink features has written as
+npy, or as arrow without compression, for the images nearest to one by the
+Euclidean distance of a layer's numbers: the test of the AlexNet paper's section
+6.1. The search is exact.
 
-The query is the name of an image among the features, or a file. The features of a file are
-computed with the weights of the run that wrote the others.`,
+The query is the name of an image among the features, or a file. The features of
+a file are computed with the weights of the run that wrote the others.`,
 		Example: `  pipeline neighbors runs/features/features --query daisy/1031799732.jpg -k 6
   pipeline neighbors runs/features/features --query photo.jpg --html page.html`,
 		Args: exactly("FEATURES"),
@@ -61,12 +62,12 @@ computed with the weights of the run that wrote the others.`,
 		},
 	}
 	f := c.Flags()
-	f.StringVarP(&n.query, "query", "q", "", "name of an image among the features, or a file")
-	f.IntVarP(&n.count, "count", "k", 6, "how many neighbors")
-	f.StringVar(&n.column, "column", "", "layer whose numbers are compared (default the first of the features)")
-	f.StringVar(&n.html, "html", "", "file for a page with the images, all in one")
+	f.StringVarP(&n.query, "query", "q", "", "`IMAGE`: its name among the features, or a file")
+	f.IntVarP(&n.count, "count", "k", 6, "tell `N` neighbors")
+	f.StringVar(&n.column, "column", "", "`LAYER` whose numbers are compared (default the first of the features)")
+	f.StringVar(&n.html, "html", "", "`FILE` for a page with the images, all in one")
 	f.BoolVar(&n.asJSON, "json", false, "print JSON on standard output, a line a neighbor")
-	f.StringVar(&n.weights, "weights", "", "weights for a query that is a file (default those of the run that wrote the features)")
+	f.StringVar(&n.weights, "weights", "", "`FILE` of weights for a query that is a file (default those of the run that wrote the features)")
 	f.StringVar(&n.device, "device", gpu.Auto, "auto (cuda where there is one, else the CPU), cpu or cuda")
 	return c
 }

@@ -27,7 +27,7 @@ func newNew() *cobra.Command {
 	var sluice string
 	c := &cobra.Command{
 		Use:   "new " + strings.Join(newKinds, "|") + " NAME",
-		Short: "Write a Go module with a stage, source, sink or layer of your own",
+		Short: "Write a Go module with a stage, source, sink or layer of yours",
 		Long: `Writes the folder NAME: a module that is this command with one more name for the
 YAML, with a test. It compiles at once; change it into what you need:
 
@@ -35,6 +35,7 @@ YAML, with a test. It compiles at once; change it into what you need:
 
 Its go.mod says where the checkout of Sluice is that it is compiled with
 (replace), and takes the versions of all else from there.`,
+		Example:   `  pipeline new stage soft_blur`,
 		Args:      exactly("KIND", "NAME"),
 		ValidArgs: newKinds,
 		RunE: func(c *cobra.Command, args []string) error {
@@ -53,7 +54,7 @@ Its go.mod says where the checkout of Sluice is that it is compiled with
 			return nil
 		},
 	}
-	c.Flags().StringVar(&sluice, "sluice", "", "checkout of Sluice to compile with (default the one that this folder lies in)")
+	c.Flags().StringVar(&sluice, "sluice", "", "checkout `DIR` of Sluice to compile with (default the one that this folder lies in)")
 	return c
 }
 

@@ -26,13 +26,14 @@ func newPredict() *cobra.Command {
 		Short: "Say what is on images: the five likeliest classes of each",
 		Long: `Says for each image which classes the network of a file of weights takes it for,
 the five likeliest with their probabilities. Images are made as the weights say.
-An image that cannot be read is told, the others are done, and the exit code is 1.`,
+An image that cannot be read is told, the others are done, and the exit code is
+1.`,
 		Example: `  pipeline predict runs/quickstart/weights.safetensors photo.jpg
   pipeline predict alexnet.safetensors *.jpg --ten-crop --json
   pipeline predict alexnet.safetensors *.jpg --picture top5.png`,
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) < 2 {
-				return usagef("%s needs %s\nSee '%s --help'.", c.CommandPath(), strings.Join([]string{"WEIGHTS", "IMAGE"}[len(args):], " "), c.CommandPath())
+				return usagef("%s needs %s\nSee '%s --help'.", c.Name(), strings.Join([]string{"WEIGHTS", "IMAGE"}[len(args):], " "), c.CommandPath())
 			}
 			return nil
 		},
@@ -44,7 +45,7 @@ An image that cannot be read is told, the others are done, and the exit code is 
 		},
 	}
 	i.flags(c)
-	c.Flags().StringVar(&picture, "picture", "", "file for a PNG of the images with bars of what they are taken for")
+	c.Flags().StringVar(&picture, "picture", "", "`FILE` for a PNG of the images with bars of what they are taken for")
 	return c
 }
 

@@ -98,7 +98,7 @@ func (p *progress) plainLine() string {
 
 func (p *progress) validationLine(m pipeline.Metric) string {
 	epoch := fmt.Sprintf("epoch %d", m.Epoch+1)
-	if p.epochs > 0 {
+	if p.epochs > m.Epoch { // an evaluation tells the epoch of its weights, and has one of its own
 		epoch += fmt.Sprintf("/%d", p.epochs)
 	}
 	return fmt.Sprintf("%s  validation  loss %.3f  top-1 %s  top-5 %s", epoch, m.Loss, percent(m.Top1), percent(m.Top5))

@@ -109,11 +109,14 @@ func TestPlainViewPrintsNowAndThen(t *testing.T) {
 		now = now.Add(time.Second / 2)
 	}
 	send(t, c, pipeline.Metric{Event: "validation", Step: 100, Top1: 0.9, Top5: 1})
+	// An evaluation tells the epoch of the weights, which its own epochs do not count.
+	send(t, c, pipeline.Metric{Event: "validation", Epoch: 5, Top1: 0.9, Top5: 1})
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if len(lines) != 4 { // steps 1, 11, 21 and the validation
+	if len(lines) != 5 { // steps 1, 11, 21 and the validations
 		t.Fatalf("%d lines:\n%s", len(lines), out.String())
 	}
-	if !strings.Contains(lines[1], "step 11/100") || !strings.Contains(lines[3], "top-1 90.0 %") {
+	if !strings.Contains(lines[1], "step 11/100") || !strings.HasPrefix(lines[3], "epoch 1/1  validation") || !strings.Contains(lines[3], "top-1 90.0 %") ||
+		!strings.HasPrefix(lines[4], "epoch 6  validation") {
 		t.Errorf("got\n%s", out.String())
 	}
 }

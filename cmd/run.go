@@ -30,13 +30,14 @@ The first Ctrl-C stops the run cleanly and says what was kept; the second one
 ends the program at once.
 
 With "checkpoints" among its sinks, or "features", a run that was stopped, or
-killed at any moment, can be gone on with by --resume, in its folder, to the same bits as if it
-had run through. A file that has since changed in what changes the numbers is
-refused, with the difference; --resume=force goes on all the same. The number of
-epochs may change where the schedule does not depend on it.
+killed at any moment, can be gone on with by --resume, in its folder, to the
+same bits as if it had run through. A file that has since changed in what
+changes the numbers is refused, with the difference; --resume=force goes on all
+the same. The number of epochs may change where the schedule does not depend on
+it.
 
-A features run can be shared out to n machines that see the same files: --shard 1/n
-to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
+A features run can be shared out to n machines that see the same files: --shard
+1/n to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
 		Example: `  pipeline run examples/quickstart/train.yaml
   pipeline run train.yaml --epochs 5 --set batches.train.solver.lr=0.02
   pipeline run train.yaml --resume
@@ -76,12 +77,12 @@ to n/n, each in a folder of its own (NAME.1-of-n), see pipeline merge.`,
 	}
 	s.flags(c)
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "print errors and one line at the end only")
-	c.Flags().StringVar(&resume, "resume", "", "go on with the run of that name where it was; =force though the file has changed")
+	c.Flags().StringVar(&resume, "resume", "", "go on with the run of that name where it was; `HOW` is exact, or force though the file has changed")
 	c.Flags().Lookup("resume").NoOptDefVal = "exact"
-	c.Flags().IntVar(&steps, "steps", 0, "end after so many steps in all, as if the epochs were over")
-	c.Flags().StringVar(&shard, "shard", "", "compute only the i-th of n parts of the features, as 2/4 (auto/4: by "+jobIndex+"); merge joins them")
-	c.Flags().StringVar(&traceFile, "trace", "", "write to this file what happened when, for ui.perfetto.dev")
-	c.Flags().StringVar(&format, "log-format", "text", "text, or json for one object a line on standard output")
+	c.Flags().IntVar(&steps, "steps", 0, "end after `N` steps in all, as if the epochs were over")
+	c.Flags().StringVar(&shard, "shard", "", "compute only the i-th of n parts of the features, `i/n` as 2/4 (auto/4: by "+jobIndex+"); merge joins them")
+	c.Flags().StringVar(&traceFile, "trace", "", "write to `FILE` what happened when, for ui.perfetto.dev")
+	c.Flags().StringVar(&format, "log-format", "text", "`FORMAT`: text, or json for one object a line on standard output")
 	return c
 }
 

@@ -106,7 +106,7 @@ func (beginSink) Close() error                                   { return nil }
 
 func (d *runDir) create() (err error) {
 	if err := os.MkdirAll(d.path, 0o777); err != nil {
-		return reason(err)
+		return fmt.Errorf("it cannot be made: %w; name another place with --set run.dir=DIR", reason(err))
 	}
 	if d.lock, err = lockDir(d.path); err != nil {
 		return err
@@ -183,7 +183,7 @@ type keptFile struct {
 	size int64
 }
 
-// files lists what is in the folder, temporary files left out. A folder in it
+// files lists what is in the folder, temporary files and empty ones left out. A folder in it
 // ends in "/" and is as large as the files in it.
 func (d *runDir) files() []keptFile {
 	entries, err := os.ReadDir(d.path)
@@ -195,10 +195,12 @@ func (d *runDir) files() []keptFile {
 		info, err := e.Info()
 		switch {
 		case err != nil || e.Name()[0] == '.':
-		case info.Mode().IsRegular():
+		case info.Mode().IsRegular() && info.Size() > 0:
 			files = append(files, keptFile{e.Name(), info.Size()})
 		case info.IsDir():
-			files = append(files, keptFile{e.Name() + "/", sizeOf(filepath.Join(d.path, e.Name()))})
+			if n := sizeOf(filepath.Join(d.path, e.Name())); n > 0 {
+				files = append(files, keptFile{e.Name() + "/", n})
+			}
 		}
 	}
 	return files

@@ -25,15 +25,18 @@ type settings struct {
 
 func (s *settings) flags(c *cobra.Command) {
 	f := c.Flags()
-	f.StringArrayVar(&s.set, "set", nil, "change a setting, as path=value (seed=7, samples.resize.shorter=64); may be repeated")
-	f.StringVar(&s.name, "name", "", "short for --set name=NAME: the run's folder")
-	f.StringVar(&s.device, "device", "", "short for --set batches.train.device=DEVICE (or evaluate): auto, cpu or cuda")
-	f.IntVar(&s.epochs, "epochs", 0, "short for --set batches.train.epochs=N")
+	f.StringArrayVar(&s.set, "set", nil, "change a setting, as `path=value` (seed=7, samples.resize.shorter=64); may be repeated")
+	f.StringVar(&s.name, "name", "", "the run's name and folder: short for --set name=`NAME`")
+	f.StringVar(&s.device, "device", "", "auto, cpu or cuda: short for --set batches.train.device=`DEVICE` (or evaluate, extract)")
+	f.IntVar(&s.epochs, "epochs", 0, "short for --set batches.train.epochs=`N`")
 	s.given = f.Changed
 }
 
 // load reads a file with the overrides.
 func (s *settings) load(file string) (*pipeline.Spec, error) {
+	if err := mustBeFile(file, "name a YAML file; "+invocation()+" init writes one to begin from"); err != nil {
+		return nil, err
+	}
 	s.all = slices.Clone(s.set)
 	if s.given("name") {
 		s.all = append(s.all, "name="+s.name)

@@ -16,8 +16,10 @@ func newStages() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stages [NAME]",
 		Short: "List all that a YAML can name, or tell the options of one",
-		Long: `Without an argument: every source, stage, sink, layer and preset of this program.
+		Long: `Without an argument: every source, stage, sink, layer, preset and schedule.
 With a name: its options with their types, defaults and meaning.`,
+		Example: `  pipeline stages
+  pipeline stages random_crop`,
 		Args: atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
 			out := &errWriter{w: c.OutOrStdout()}

@@ -23,14 +23,15 @@ func newStats() *cobra.Command {
 	var quiet bool
 	c := &cobra.Command{
 		Use:   "stats FILE",
-		Short: "Take the mean image and the colours' principal components of the training images",
-		Long: `Reads all training images of a YAML file once, through its sample stages up to the
-first that is random, and takes their mean image, the mean of their red, green and
-blue, and the principal components of their colours: what mean: auto (in a network's
-input) and pca: auto (of pca_jitter) use. A run takes them by itself when it needs them.
+		Short: "Take the mean image and the colours of the training images",
+		Long: `Reads all training images of a YAML file once, through its sample stages up to
+the first that is random, and takes their mean image, the mean of their red,
+green and blue, and the principal components of their colours: what mean: auto
+(in a network's input) and pca: auto (of pca_jitter) use. A run takes them by
+itself when it needs them.
 
-They are kept beside the runs, in runs/.statistics, with a picture of the mean, until
-the images or the stages change.`,
+They are kept beside the runs, in runs/.statistics, with a picture of the mean,
+until the images or the stages change.`,
 		Example: `  pipeline stats examples/image_folder/train.yaml
   pipeline stats train.yaml --output imagenet.safetensors`,
 		Args: exactly("FILE"),
@@ -63,7 +64,7 @@ the images or the stages change.`,
 		},
 	}
 	s.flags(c)
-	c.Flags().StringVarP(&output, "output", "o", "", "write them to this .safetensors file, and the picture of the mean beside it")
+	c.Flags().StringVarP(&output, "output", "o", "", "write them to `FILE`, a .safetensors, and the picture of the mean beside it")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not say how far it is")
 	return c
 }

@@ -82,8 +82,18 @@ func (d *runDir) list(out io.Writer) {
 
 // whatWasKept tells what is left of a run that did not come to its end.
 func (c *console) whatWasKept(out io.Writer, d *runDir) {
+	// What was last shown may be some steps old.
+	step := 0
 	if c.step != nil {
-		fmt.Fprintf(out, "stopped after step %d of %d; kept in %s:\n", c.step.Step, c.prog.total(), d.path)
+		step = c.step.Step
+	}
+	at, err := net.Checkpoints(filepath.Join(d.path, net.CheckpointDir))
+	resumable := err == nil && len(at) > 0 && !c.extracts
+	if resumable {
+		step = max(step, at[0].Step)
+	}
+	if step > 0 {
+		fmt.Fprintf(out, "stopped after step %d of %d; kept in %s:\n", step, c.prog.total(), d.path)
 	} else {
 		fmt.Fprintf(out, "stopped before the first step; kept in %s:\n", d.path)
 	}
@@ -91,7 +101,7 @@ func (c *console) whatWasKept(out io.Writer, d *runDir) {
 	if c.extracts {
 		return
 	}
-	if at, err := net.Checkpoints(filepath.Join(d.path, net.CheckpointDir)); err == nil && len(at) > 0 {
+	if resumable {
 		command := []string{invocation(), "run", d.record.File}
 		for _, s := range d.record.Set {
 			command = append(command, "--set", strconv.Quote(s))

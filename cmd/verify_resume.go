@@ -36,9 +36,9 @@ func newVerifyResume() *cobra.Command {
 		Use:   "verify-resume FILE",
 		Short: "Prove that a run that is killed and resumed gives the same bits",
 		Long: `Runs the first steps of a training file straight through, and again in a process
-that is killed (SIGKILL) at random moments and resumed, and compares every bit of
-the weights, the momentum and the metrics, timings aside. Both run in temporary
-folders. The exit code is 0 only if all are equal.
+that is killed (SIGKILL) at random moments and resumed, and compares every bit
+of the weights, the momentum and the metrics, timings aside. Both run in
+temporary folders. The exit code is 0 only if all are equal.
 
 A run that ends before it was killed often enough is compared too, and another
 one is begun, until there were as many kills as wanted and two of them were
@@ -63,10 +63,10 @@ resumed from a checkpoint.`,
 		},
 	}
 	s.flags(c)
-	c.Flags().IntVar(&v.kills, "kills", 5, "how often to kill")
-	c.Flags().IntVar(&v.steps, "steps", 100, "how many steps to run")
-	c.Flags().IntVar(&v.every, "every", 0, "steps between checkpoints (default: an eighth of the steps)")
-	c.Flags().Uint64Var(&v.seed, "kill-seed", 0, "draws the moments of the kills (default: another one every time)")
+	c.Flags().IntVar(&v.kills, "kills", 5, "kill `N` times")
+	c.Flags().IntVar(&v.steps, "steps", 100, "run `N` steps")
+	c.Flags().IntVar(&v.every, "every", 0, "`N` steps between checkpoints (default an eighth of the steps)")
+	c.Flags().Uint64Var(&v.seed, "kill-seed", 0, "`N` draws the moments of the kills (default another one every time)")
 	return c
 }
 

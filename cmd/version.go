@@ -31,7 +31,10 @@ func newVersion() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "version",
 		Short: "Say what this program is made of",
-		Args:  exactly(),
+		Long: `Says which version this program is, of which sources, Go and Arrow, and for
+which processor: what a result depends on beyond its YAML.`,
+		Example: `  pipeline version --json`,
+		Args:    exactly(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			v := currentVersions()
 			if asJSON {

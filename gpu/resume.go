@@ -129,7 +129,7 @@ func (t *Train) Resume(_ context.Context, env *pipeline.Env) (start pipeline.Cur
 		return start, 0, err
 	}
 	if len(files) == 0 {
-		return start, 0, fmt.Errorf("%w: there is no checkpoint in %s; a run keeps them if \"checkpoints\" is among its sinks", pipeline.ErrResume, dir)
+		return start, 0, fmt.Errorf("%w: there is no checkpoint in %s yet: run it without --resume (a run keeps them if \"checkpoints\" is among its sinks)", pipeline.ErrResume, dir)
 	}
 	config, err := t.numbers(env)
 	if err != nil {

@@ -248,7 +248,7 @@ func readBounded(path string, buf []byte, limit int64) ([]byte, error) {
 func isFolder(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return config.Fieldf("dir", "cannot be read: %w", err)
+		return config.Fieldf("dir", "cannot be read: %w; it is a folder of images, with a sub-folder for each class, and its path counts from where the command runs", err)
 	}
 	if !info.IsDir() {
 		return config.Fieldf("dir", "%s is a file; name the folder that holds the images", dir)
