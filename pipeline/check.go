@@ -32,7 +32,7 @@ type Report struct {
 
 // StageReport is what a batch stage or a sink says of itself.
 type StageReport struct {
-	Name, Doc, Text string
+	Name, Doc, Text string // Doc is of batch stages only: what a sink writes is known by its name
 }
 
 // Check says what a run will do. It allocates no tensor and writes no file. The
@@ -72,9 +72,6 @@ func (s *Spec) Check() (*Report, error) {
 			}
 			r.Stages = append(r.Stages, said)
 		} else {
-			if e, ok := Sinks.Lookup(p.name); ok {
-				said.Doc = e.Doc
-			}
 			r.Sinks = append(r.Sinks, said)
 		}
 		for _, m := range p.plan.Memory {
@@ -169,13 +166,8 @@ func (r *Report) String() string {
 	}
 	fmt.Fprintf(&b, "\nwrites to %s\n", r.RunDir)
 	for _, s := range r.Sinks {
-		said := s.Text
-		if said == "" {
-			said = s.Doc
-		}
-		fmt.Fprintf(w, "  %s\t%s\n", s.Name, strings.Join(strings.Fields(said), " "))
+		b.WriteString(strings.TrimRight(fmt.Sprintf("  %-12s %s", s.Name, strings.Join(strings.Fields(s.Text), " ")), " ") + "\n")
 	}
-	_ = w.Flush()
 	return b.String()
 }
 
