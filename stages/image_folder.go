@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"sluice/pipeline"
 	"sluice/pipeline/config"
@@ -275,6 +276,9 @@ func (f *ImageFolder) readDir() error {
 		return nil
 	}
 	for label, class := range folders {
+		if !utf8.ValidString(class) {
+			return config.Fieldf("dir", "%s has the class folder %q, whose name is not in UTF-8, as weights and tables have it: rename it", f.dir, class)
+		}
 		before := len(f.names)
 		if err := f.addClass(class, int32(label), map[string]bool{}); err != nil {
 			return config.Fieldf("dir", "cannot be read: %w", err)
@@ -383,6 +387,10 @@ func (f *ImageFolder) readList() error {
 		}
 		if label == "" {
 			return bad(line, "%s has no label", path)
+		}
+		// In UTF-16, as some spreadsheets write it, every other byte is 0.
+		if !utf8.ValidString(label) || strings.ContainsRune(path+label, 0) {
+			return bad(line, "%q,%q is not text in UTF-8, as weights and tables have their names: save the list in UTF-8", path, label)
 		}
 		f.names = append(f.names, strings.Clone(filepath.FromSlash(path)))
 		texts, lines = append(texts, strings.Clone(label)), append(lines, line)

@@ -300,17 +300,19 @@ func TestImageFolderListMapClasses(t *testing.T) {
 
 func TestImageFolderListMistakes(t *testing.T) {
 	for text, want := range map[string]string{
-		"":                             "names no image",
-		"path,label\n":                 "names no image",
-		"a.jpg,x\nb.jpg\n":             "list.csv:2: a line is path,label; this one has 1 fields",
-		"a.jpg,x,y\n":                  "list.csv:1: a line is path,label; this one has 3 fields",
-		"a.jpg,x\n\n,y\n":              "list.csv:3: the path is empty",
-		"a.jpg,x\nb.jpg,\n":            "list.csv:2: b.jpg has no label",
-		"a.jpg,x\nb.jpg,\"y\n":         "list.csv:",
-		"a.jpg,x\nb\"c.jpg,y\n":        "list.csv:2:",
-		"a.jpg,1\nb.jpg,-1\n":          "list.csv:2: label -1 is outside",
-		"a.jpg,1\nb.jpg,2000000000\n":  "list.csv:2: label 2000000000 is outside",
-		"a.jpg,99999999999999999999\n": "list.csv:1: label 99999999999999999999 is outside",
+		"":                              "names no image",
+		"path,label\n":                  "names no image",
+		"a.jpg,x\nb.jpg\n":              "list.csv:2: a line is path,label; this one has 1 fields",
+		"a.jpg,x,y\n":                   "list.csv:1: a line is path,label; this one has 3 fields",
+		"a.jpg,x\n\n,y\n":               "list.csv:3: the path is empty",
+		"a.jpg,x\nb.jpg,\n":             "list.csv:2: b.jpg has no label",
+		"a.jpg,x\nb.jpg,\"y\n":          "list.csv:",
+		"a.jpg,x\nb\"c.jpg,y\n":         "list.csv:2:",
+		"a.jpg,1\nb.jpg,-1\n":           "list.csv:2: label -1 is outside",
+		"a.jpg,1\nb.jpg,2000000000\n":   "list.csv:2: label 2000000000 is outside",
+		"a.jpg,99999999999999999999\n":  "list.csv:1: label 99999999999999999999 is outside",
+		"a.jpg,x\nb.jpg,\xc4pfel\n":     "list.csv:2: \"b.jpg\",\"\\xc4pfel\" is not text in UTF-8",
+		"\xff\xfea\x00,\x00x\x00\n\x00": "list.csv:1: ",
 	} {
 		if _, err := NewImageFolder(list(t, text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)

@@ -29,3 +29,21 @@ func TestImageFolderPipe(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// Weights, which name the classes in JSON, could not name a class whose folder's name is no text; a
+// file may have any name.
+func TestImageFolderNamesThatAreNoText(t *testing.T) {
+	dir := tree(t, "a/0.jpg", "b/0.jpg")
+	if err := os.Rename(filepath.Join(dir, "a", "0.jpg"), filepath.Join(dir, "a", "\xff.jpg")); err != nil {
+		t.Skipf("names must be text here: %v", err)
+	}
+	if f := folder(t, ImageFolderOptions{Dir: dir}); f.Len() != 2 || f.names[0] != "a/\xff.jpg" {
+		t.Errorf("the files are %q", f.names)
+	}
+	if err := os.Rename(filepath.Join(dir, "b"), filepath.Join(dir, "\xc4pfel")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewImageFolder(ImageFolderOptions{Dir: dir, MaxBytes: 1}); err == nil || !strings.Contains(err.Error(), `the class folder "\xc4pfel", whose name is not in UTF-8`) {
+		t.Errorf("got %v", err)
+	}
+}
