@@ -35,8 +35,10 @@ func TestPaperExperiments(t *testing.T) {
 			continue
 		case name == "figure1_tanh.yaml":
 			base = "figure1_relu.yaml"
-		case name == "peer_direct.yaml":
+		case name == "peer_direct.yaml", name == "peer_beside.yaml":
 			base = "peer.yaml"
+		case strings.HasPrefix(name, "peer_alexnet_"):
+			base = "peer_alexnet.yaml"
 		}
 		compared++
 		want, got := recipe(base), recipe(f.Name())
@@ -59,7 +61,7 @@ func TestPaperExperiments(t *testing.T) {
 			t.Errorf("%s differs from %s in nothing", f.Name(), base)
 		}
 	}
-	if compared < 11 {
+	if compared < 14 {
 		t.Errorf("%d experiments in %s", compared, folder)
 	}
 }

@@ -4,14 +4,22 @@
     python3 scripts/peer_train.py --data DIR [--seeds 1,2,3]
     python3 scripts/peer_train.py --data DIR --net alexnet --seeds 1 --steps 100
 
-DIR has train/ and val/ with a sub-folder a class. Network, initial values,
-preprocessing, batch and solver are those of the YAML; only the random numbers are
-others, so the order of the images, too. Metrics are written as Sluice writes them, to
-runs/paper-peer-torch-SEED/metrics.jsonl (or paper-peer-alexnet-torch-SEED), so that
+DIR has train/ and val/ with a sub-folder a class. Network, preprocessing, batch and
+solver are those of the YAML, and the initial weights and dropout of a seed are Sluice's
+own, which are functions of the seed, of names and of numbers (net/philox.go). The order
+of the images and their crops are other ones.
+
+With --beside they are Sluice's too: the program is then the stage exec of a run
+(examples/paper/peer_beside.yaml, peer_alexnet_beside.yaml), trains on each batch before
+it hands it on, and differs from the run in nothing but its arithmetic. What the network
+sees in a validation is read by Pillow either way.
+
+Metrics are written as Sluice writes them, to runs/NAME-SEED/metrics.jsonl, NAME being
+paper-peer-torch or paper-peer-alexnet-torch, and -beside after it where it was, so that
 scripts/experiments.py --table and scripts/curves.py take both.
 
 It needs PyTorch 1.13 or later, numpy and Pillow (apt-get install python3-torch
-python3-pil).
+python3-pil), and pyarrow for --beside.
 """
 
 import argparse
@@ -30,49 +38,111 @@ try:
 except ImportError as err:
     sys.exit(f"{err}: apt-get install python3-torch python3-pil")
 
-MEAN = (123.68, 116.78, 103.94)  # of ImageNet, as mean: imagenet
+MEAN = np.array([123.68, 116.78, 103.94], np.float32)  # of ImageNet, as mean: imagenet
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of its colours, on 0..1
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 SUFFIXES = {".jpg", ".jpeg", ".png"}
+INITIAL = 2**64 - 1  # the step of initial weights
 
 
-def weights(layer, std=None, bias=0.0):
+def fnv32a(name):
+    h = 2166136261
+    for byte in name.encode():
+        h = (h ^ byte) * 16777619 % 2**32
+    return h
+
+
+def words(count, name, seed, step):
+    """The first words of the random stream of that name: Philox 4x32-10, as net/philox.go."""
+    low = np.uint64(2**32 - 1)
+    half = np.uint64(32)
+    c0 = np.arange((count + 3) // 4, dtype=np.uint64)
+    c1, c2, c3 = (np.full_like(c0, v) for v in (fnv32a(name), step % 2**32, step >> 32))
+    k0, k1 = seed % 2**32, seed >> 32
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c0, np.uint64(0xCD9E8D57) * c2
+        c0, c1, c2, c3 = p1 >> half ^ c1 ^ np.uint64(k0), p1 & low, p0 >> half ^ c3 ^ np.uint64(k1), p0 & low
+        k0, k1 = (k0 + 0x9E3779B9) % 2**32, (k1 + 0xBB67AE85) % 2**32
+    return np.stack((c0, c1, c2, c3), 1).reshape(-1)[:count]
+
+
+def normal(count, name, seed):
+    """Standard normal numbers by Box and Muller, two of each two words, as net/init.go."""
+    w = words((count + 3) // 4 * 4, name, seed, INITIAL).reshape(-1, 2)
+    radius, angle = np.sqrt(-2 * np.log((w[:, 0] + 1.0) / 2**32)), 2 * np.pi * w[:, 1] / 2**32
+    return np.stack((radius * np.cos(angle), radius * np.sin(angle)), 1).reshape(-1)[:count]
+
+
+class Dropout(nn.Module):
+    """Inverted dropout that drops what Sluice drops."""
+
+    def __init__(self, name, rate, seed):
+        super().__init__()
+        self.name, self.keep, self.seed, self.step = name, np.float32(1 - rate), seed, 0
+
+    def forward(self, x):
+        if not self.training:
+            return x
+        kept = words(x.numel(), self.name, self.seed, self.step) < np.uint64(float(self.keep) * 2**32)
+        self.step += 1
+        return x * torch.from_numpy(np.where(kept, np.float32(1) / self.keep, np.float32(0))).view_as(x)
+
+
+class LRN(nn.Module):
+    """Local response normalisation, k=2, n=5, alpha=1e-4 a term, beta=0.75, as a convolution: PyTorch's own takes a third of a step more."""
+
+    def __init__(self, channels):
+        super().__init__()
+        band = torch.zeros(channels, channels, 1, 1)
+        for i in range(channels):
+            band[i, max(0, i - 2) : i + 3] = 1e-4
+        self.register_buffer("band", band)
+        self.register_buffer("k", torch.full((channels,), 2.0))
+
+    def forward(self, x):
+        root = torch.conv2d(x * x, self.band, self.k).rsqrt()
+        return x * root * root.sqrt()  # the sum ** -0.75
+
+
+def init(name, layer, seed, std=None, bias=0.0):
     """Normal weights: He's rule before a ReLU, unless std is given."""
     fan_in = layer.weight[0].numel()
-    nn.init.normal_(layer.weight, 0, math.sqrt(2 / fan_in) if std is None else std)
-    nn.init.constant_(layer.bias, bias)
+    std = np.float32(math.sqrt(2 / fan_in) if std is None else std)
+    values = (normal(layer.weight.numel(), name + ".weight", seed) * float(std)).astype(np.float32)
+    with torch.no_grad():
+        layer.weight.copy_(torch.from_numpy(values).view_as(layer.weight))
+        layer.bias.fill_(bias)
     return layer
 
 
-def alexnet_small(classes):
+def alexnet_small(classes, seed):
     pool = lambda: nn.MaxPool2d(3, 2, ceil_mode=True)
-    conv = lambda i, o, size, stride: weights(nn.Conv2d(i, o, size, stride, size // 2))
+    conv = lambda name, i, o, size, stride: init(name, nn.Conv2d(i, o, size, stride, size // 2), seed)
     return nn.Sequential(
-        conv(3, 16, 5, 2), nn.ReLU(), pool(),
-        conv(16, 32, 3, 1), nn.ReLU(), pool(),
-        conv(32, 48, 3, 1), nn.ReLU(), pool(),
+        conv("conv1", 3, 16, 5, 2), nn.ReLU(), pool(),
+        conv("conv2", 16, 32, 3, 1), nn.ReLU(), pool(),
+        conv("conv3", 32, 48, 3, 1), nn.ReLU(), pool(),
         nn.Flatten(),
-        weights(nn.Linear(768, 96)), nn.ReLU(), nn.Dropout(0.25),
-        weights(nn.Linear(96, classes), std=0.01),
+        init("fc4", nn.Linear(768, 96), seed), nn.ReLU(), Dropout("drop4", 0.25, seed),
+        init("fc5", nn.Linear(96, classes), seed, std=0.01),
     )
 
 
-def alexnet(classes):
-    norm = lambda: nn.LocalResponseNorm(5, alpha=5e-4, beta=0.75, k=2.0)  # PyTorch divides alpha by 5
+def alexnet(classes, seed):
     pool = lambda: nn.MaxPool2d(3, 2)
-    conv = lambda i, o, size, bias=0.0, **kw: weights(nn.Conv2d(i, o, size, **kw), 0.01, bias)
-    dense = lambda i, o, bias: weights(nn.Linear(i, o), 0.01, bias)
+    conv = lambda name, i, o, size, bias=0.0, **kw: init(name, nn.Conv2d(i, o, size, **kw), seed, 0.01, bias)
+    dense = lambda name, i, o, bias: init(name, nn.Linear(i, o), seed, 0.01, bias)
     return nn.Sequential(
         nn.ZeroPad2d((0, 3, 0, 3)),  # 224 to 227, at the right and bottom
-        conv(3, 96, 11, stride=4), nn.ReLU(), norm(), pool(),
-        conv(96, 256, 5, 0.1, padding=2, groups=2), nn.ReLU(), norm(), pool(),
-        conv(256, 384, 3, padding=1), nn.ReLU(),
-        conv(384, 384, 3, 0.1, padding=1, groups=2), nn.ReLU(),
-        conv(384, 256, 3, 0.1, padding=1, groups=2), nn.ReLU(), pool(),
+        conv("conv1", 3, 96, 11, stride=4), nn.ReLU(), LRN(96), pool(),
+        conv("conv2", 96, 256, 5, 0.1, padding=2, groups=2), nn.ReLU(), LRN(256), pool(),
+        conv("conv3", 256, 384, 3, padding=1), nn.ReLU(),
+        conv("conv4", 384, 384, 3, 0.1, padding=1, groups=2), nn.ReLU(),
+        conv("conv5", 384, 256, 3, 0.1, padding=1, groups=2), nn.ReLU(), pool(),
         nn.Flatten(),
-        dense(9216, 4096, 0.1), nn.ReLU(), nn.Dropout(0.5),
-        dense(4096, 4096, 0.1), nn.ReLU(), nn.Dropout(0.5),
-        dense(4096, classes, 0.0),
+        dense("fc6", 9216, 4096, 0.1), nn.ReLU(), Dropout("drop6", 0.5, seed),
+        dense("fc7", 4096, 4096, 0.1), nn.ReLU(), Dropout("drop7", 0.5, seed),
+        dense("fc8", 4096, classes, 0.0),
     )
 
 
@@ -83,9 +153,15 @@ RECIPES = {
     ),
     "alexnet": dict(
         name="paper-peer-alexnet-torch", build=alexnet, resize=256, crop=224, scale=1.0,
-        batch=32, epochs=1, lr=0.01, cosine=False, log_every=1, validate=False,
+        batch=64, epochs=2, lr=0.01, cosine=False, log_every=1, validate=False,
     ),
 }
+
+
+def tensor(pixels, shift, scale):
+    """N x 3 x H x W floats of N x H x W x 3 pixels and N x 3 shifts of their colours, in levels."""
+    out = (pixels - MEAN + shift[:, None, None, :].astype(np.float32)) * np.float32(scale)
+    return torch.from_numpy(out.transpose(0, 3, 1, 2))  # channels last in memory, which is the faster
 
 
 class Images:
@@ -110,19 +186,52 @@ class Images:
             self.kept[i] = pixels
         return pixels
 
-    def batch(self, indices, crop, scale, rng):
-        """N x 3 x crop x crop floats: at random places, mirrored and shifted by rng, or the middle where it is None."""
-        out = np.empty((len(indices), crop, crop, 3), np.float32)
+    def batch(self, indices, recipe, rng):
+        """Floats and labels: at random places, mirrored and shifted by rng, or the middle where it is None."""
+        crop = recipe["crop"]
+        out, shift = np.empty((len(indices), crop, crop, 3), np.float32), np.zeros((len(indices), 3))
         for n, i in enumerate(indices):
             pixels = self[i]
             room = np.array(pixels.shape[:2]) - crop
             y, x = room // 2 if rng is None else rng.integers(0, room + 1)
-            patch = pixels[y : y + crop, x : x + crop]
-            if rng is not None and rng.integers(2):
-                patch = patch[:, ::-1]
-            shift = 0 if rng is None else 255 * EIGENVECTORS @ (rng.normal(0, 0.1, 3) * EIGENVALUES)
-            out[n] = (patch - np.array(MEAN) + shift) * scale
-        return torch.from_numpy(out.transpose(0, 3, 1, 2).copy()), torch.from_numpy(self.labels[indices])
+            out[n] = pixels[y : y + crop, x : x + crop]
+            if rng is not None:
+                if rng.integers(2):
+                    out[n] = out[n, :, ::-1].copy()
+                shift[n] = 255 * EIGENVECTORS @ (rng.normal(0, 0.1, 3) * EIGENVALUES)
+        return tensor(out, shift, recipe["scale"]), torch.from_numpy(self.labels[indices])
+
+
+def shuffled(images, recipe, seed):
+    """The batches of a training, without end."""
+    rng = np.random.default_rng(seed)
+    while True:
+        order = rng.permutation(len(images.files))
+        for at in range(0, len(order) - recipe["batch"] + 1, recipe["batch"]):  # a short last batch is dropped
+            yield images.batch(order[at : at + recipe["batch"]], recipe, rng)
+
+
+def handed_on(recipe):
+    """The batches of the Sluice that started this program, which gets each back when the next is asked for."""
+    try:
+        import pyarrow
+    except ImportError as err:
+        sys.exit(f"{err}: pip install pyarrow")
+    batches, out = pyarrow.ipc.open_stream(sys.stdin.buffer), sys.stdout.buffer
+    out.write(batches.schema.serialize())
+    out.flush()
+
+    def numbers(batch, name):
+        column = batch.column(name)
+        return getattr(column, "storage", column).flatten().to_numpy().reshape(len(batch), -1)
+
+    side = recipe["crop"]
+    for batch in batches:
+        pixels = numbers(batch, "image").reshape(len(batch), side, side, 3)
+        labels = batch.column("label").to_numpy().astype(np.int64)
+        yield tensor(pixels, numbers(batch, "shift"), recipe["scale"]), torch.from_numpy(labels)
+        out.write(batch.serialize())
+        out.flush()
 
 
 def right(logits, labels, k):
@@ -134,23 +243,22 @@ def validate(model, images, recipe):
     sums = np.zeros(3)
     with torch.no_grad():
         for at in range(0, len(images.files), 256):
-            x, labels = images.batch(np.arange(at, min(at + 256, len(images.files))), recipe["crop"], recipe["scale"], None)
+            x, labels = images.batch(np.arange(at, min(at + 256, len(images.files))), recipe, None)
             logits = model(x)
             sums += len(x) * np.array([nn.functional.cross_entropy(logits, labels).item(), right(logits, labels, 1), right(logits, labels, 5)])
     model.train()
     return dict(zip(("loss", "top1", "top5"), sums / len(images.files)))
 
 
-def train(recipe, images, held_out, seed, steps, file):
-    torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
-    model = recipe["build"](images.classes)
-    solver = torch.optim.SGD(model.parameters(), lr=recipe["lr"], momentum=0.9, weight_decay=0.0005)
-    per_epoch = len(images.files) // recipe["batch"]  # a short last batch is dropped
+def train(recipe, batches, images, held_out, seed, steps, file):
+    """Trains, with a line a metric in the file, until steps or the recipe end; the last metrics."""
+    per_epoch = len(images.files) // recipe["batch"]
     if not per_epoch:
         sys.exit(f"{len(images.files)} images do not fill a batch of {recipe['batch']}")
     total = recipe["epochs"] * per_epoch
     began, window, last = time.perf_counter(), [], {}
+    model = recipe["build"](images.classes, seed).to(memory_format=torch.channels_last)
+    solver = torch.optim.SGD(model.parameters(), lr=recipe["lr"], momentum=0.9, weight_decay=0.0005)
 
     def tell(event, **values):
         record = dict(event=event, epoch=epoch, step=step, **values, lr=lr, seconds=time.perf_counter() - began)
@@ -159,11 +267,14 @@ def train(recipe, images, held_out, seed, steps, file):
 
     for step in range(1, min(steps or total, total) + 1):
         epoch, place = divmod(step - 1, per_epoch)
-        if place == 0:
-            order = rng.permutation(len(images.files))
         lr = recipe["lr"] * ((1 + math.cos(math.pi * (step - 1) / total)) / 2 if recipe["cosine"] else 1)
         solver.param_groups[0]["lr"] = lr
-        x, labels = images.batch(order[place * recipe["batch"] :][: recipe["batch"]], recipe["crop"], recipe["scale"], rng)
+        batch = next(batches, None)
+        if batch is None:
+            sys.exit(f"the batches ended after step {step - 1} of {min(steps or total, total)}: give --steps the steps of the run, and the recipe its batch size")
+        x, labels = batch
+        if len(x) != recipe["batch"]:
+            sys.exit(f"a batch has {len(x)} images, and the recipe {recipe['batch']}")
         solver.zero_grad()
         logits = model(x)
         loss = nn.functional.cross_entropy(logits, labels)
@@ -190,19 +301,39 @@ def main():
     p.add_argument("--seeds", default="1,2,3", help="seeds, separated by commas (default 1,2,3)")
     p.add_argument("--steps", type=int, default=0, help="end after so many")
     p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--beside", action="store_true", help="as a stage of a run, on its batches; --seeds is its seed")
     args = p.parse_args()
     torch.set_num_threads(args.threads)
     recipe = RECIPES[args.net]
+    try:
+        seeds = [int(s) for s in args.seeds.split(",")]
+    except ValueError:
+        p.error(f"--seeds must be whole numbers separated by commas, is {args.seeds!r}")
     images = Images(args.data / "train", recipe["resize"])
     held_out = Images(args.data / "val", recipe["resize"]) if recipe["validate"] else None
-    for seed in map(int, args.seeds.split(",")):
-        folder = Path("runs") / f"{recipe['name']}-{seed}"
+
+    def run(seed, batches, name):
+        folder = Path("runs") / f"{name}-{seed}"
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / "metrics.jsonl.part"
         with temporary.open("w") as file:
-            last = train(recipe, images, held_out, seed, args.steps, file)
+            last = train(recipe, batches, images, held_out, seed, args.steps, file)
         os.replace(temporary, folder / "metrics.jsonl")
-        print(f"{folder}: loss {last['loss']:.3f}, top-1 {100 * last['top1']:.1f} %", flush=True)
+        print(f"{folder}: loss {last['loss']:.3f}, top-1 {100 * last['top1']:.1f} %", file=sys.stderr, flush=True)
+
+    if not args.beside:
+        for seed in seeds:
+            run(seed, shuffled(images, recipe, seed), recipe["name"])
+        return
+    if len(seeds) != 1:
+        p.error("--beside wants --seeds with one, the run's")
+    batches = handed_on(recipe)
+    first = next(batches, None)
+    if first is None:  # the program was only asked for its schema
+        return
+    run(seeds[0], (b for part in ([first], batches) for b in part), recipe["name"] + "-beside")
+    for _ in batches:  # Sluice reads ahead of its last step
+        pass
 
 
 if __name__ == "__main__":
