@@ -220,3 +220,43 @@ func FuzzRead(f *testing.F) {
 		_ = plan.CheckWeights(m.Tensors)
 	})
 }
+
+// Sizes near the limits of their types are errors, and take no memory.
+func TestHostileSizes(t *testing.T) {
+	shape := func(dims ...int) msg {
+		var m msg
+		for _, d := range dims {
+			m = m.int(1, d)
+		}
+		return msg{}.text(7, string(m))
+	}
+	convOf := func(options, weights msg) []byte {
+		return model(layer2("a", "Convolution", "data", "a", msg{}.text(106, string(options)).text(7, string(weights))))
+	}
+	for what, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"outputs without weights":  {convOf(msg{}.int(1, math.MaxInt32).int(2, 0).int(4, 1), shape(0)), "its weights are of [0]"},
+		"inner product without":    {model(layer2("a", "InnerProduct", "data", "a", msg{}.text(117, string(msg{}.int(1, math.MaxInt32).int(2, 0))).text(7, string(shape(0))))), "its weights are of [0]"},
+		"a shape that wraps":       {convOf(msg{}.int(1, 2).int(2, 0).int(4, 1), shape(1<<62, 4).floats(5, 2)), "means another number"},
+		"a shape below zero":       {convOf(msg{}.int(1, 2).int(2, 0).int(4, 1), shape(-1, -2).floats(5, 2)), "means another number"},
+		"a kernel of 2^62":         {convOf(msg{}.int(1, 2).int(2, 0).int(4, 1<<62), shape(2, 1).floats(5, 2)), "its kernel is"},
+		"a stride below zero":      {convOf(msg{}.int(1, 2).int(2, 0).int(4, 1).int(6, -1), shape(2, 1).floats(5, 2)), "its stride is"},
+		"numbers that are no text": {msg{}.text(3, "data").int(4, 1).int(4, 3).int(4, 1<<62).int(4, 1<<62), "has no layers"},
+		"an input of 2^62":         {append(msg{}.text(3, "data").int(4, 1).int(4, 3).int(4, 1<<62).int(4, 1<<62), msg{}.text(100, string(conv("data", "a")))...), "its input is of"},
+		"fields without end":       {bytes.Repeat([]byte{0x08, 1}, maxFields+1), "more than 65536 fields"},
+	} {
+		if m, err := read(c.data); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, error %v, want %q", what, m, err, c.want)
+		}
+	}
+	// What fits the file may still fit no image.
+	m, err := read(convOf(msg{}.int(1, 2).int(2, 0).int(4, 1).int(3, 1<<16).int(5, math.MaxInt32), shape(2, 1).floats(5, 2)))
+	if err == nil {
+		_, err = m.Graph.Def().Plan(1, m.Side, m.Side, 0)
+	}
+	if err == nil {
+		t.Error("2^31 groups are planned")
+	}
+}

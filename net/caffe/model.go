@@ -291,7 +291,7 @@ func (r *reader) weighted(l *layer, ours net.Layer, out int, bias bool) error {
 	if err != nil {
 		return fmt.Errorf("its weights: %w", err)
 	}
-	if out < 1 || len(w.Data)%out != 0 {
+	if out < 1 || len(w.Data) == 0 || len(w.Data)%out != 0 {
 		return fmt.Errorf("its weights are of %v, and there are %d outputs", w.Dims, out)
 	}
 	w.Name = name + ".weight"

@@ -44,7 +44,7 @@ type unpickler struct {
 }
 
 func newUnpickler(r io.Reader, size int64) *unpickler {
-	return &unpickler{in: &guard{r: bufio.NewReader(r), left: size}, storages: map[string]*storage{}}
+	return &unpickler{in: &guard{r: bufio.NewReader(r), left: size, spare: maxPickle}, storages: map[string]*storage{}}
 }
 
 // load reads the next object. The library panics on some damaged files.
@@ -60,8 +60,14 @@ func (u *unpickler) load() (v any, err error) {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		err = errors.New("the file ends within a pickled object")
 	}
+	if err != nil && len(err.Error()) > maxError { // the library quotes what it cannot use, whatever its length
+		err = fmt.Errorf("the pickled object cannot be read (%s...)", strings.ToValidUTF8(err.Error()[:maxError], ""))
+	}
 	return v, err
 }
+
+// maxError is the longest error that is told in full.
+const maxError = 500
 
 // call is a function of Python.
 type call func(args ...any) (any, error)
@@ -131,7 +137,7 @@ func rebuildTensor(args ...any) (any, error) {
 	offset, ok2 := args[1].(int)
 	size, ok3 := ints(args[2])
 	stride, ok4 := ints(args[3])
-	if !ok1 || !ok2 || !ok3 || !ok4 || offset < 0 || len(size) != len(stride) || len(size) > 8 {
+	if !ok1 || !ok2 || !ok3 || !ok4 || offset < 0 || offset > s.count || len(size) != len(stride) || len(size) > 8 {
 		return nil, errors.New("a tensor whose storage or shape makes no sense")
 	}
 	count, last := 1, offset
@@ -165,49 +171,114 @@ func ints(v any) ([]int, bool) {
 
 // guard is the pickle's bytes. The library makes room for as many bytes as an
 // opcode says will follow, so the guard looks at such lengths as they go by, and
-// ends the file where there are not as many.
+// ends the file where there are not as many. It makes objects of hundreds of times
+// the bytes that describe them, and takes very long for long numbers, so the
+// guard bounds what is described, and each line and number.
 type guard struct {
-	r    *bufio.Reader
-	left int64
-	op   byte // the last byte that was read alone
+	r     *bufio.Reader
+	left  int64 // bytes of the file
+	spare int64 // bytes that the pickles may still have
+	err   error // that ended it
+
+	op    byte // whose argument is read
+	plain bool // the next byte is that argument
+	lines int  // that the argument still has, each to its line feed
+	line  int  // bytes of the one that is read
 }
 
-// Opcodes with a length after them, of four bytes and of eight
+// Opcodes by the arguments after them
 // (https://github.com/python/cpython/blob/main/Lib/pickletools.py).
 const (
-	lengths4 = "BXT\x8b"      // BINBYTES, BINUNICODE, BINSTRING, LONG4
-	lengths8 = "\x8d\x8e\x96" // BINUNICODE8, BINBYTES8, BYTEARRAY8
-	opFrame  = 0x95           // of protocol 4: what is in a frame would not come by the guard
+	lengths4 = "BXT\x8b"               // a length of four bytes: BINBYTES, BINUNICODE, BINSTRING, LONG4
+	lengths8 = "\x8d\x8e\x96"          // one of eight: BINUNICODE8, BINBYTES8, BYTEARRAY8
+	bytes1   = "KUhqC\x80\x82\x8a\x8c" // one byte, a number or a length
+	lines1   = "FILPSVgp"              // a line: FLOAT, INT, LONG, PERSID, STRING, UNICODE, GET, PUT
+	lines2   = "ci"                    // two: GLOBAL, INST
+	opLong4  = 0x8b
+	opFrame  = 0x95 // of protocol 4: what is in a frame would not come by the guard
 )
 
+const (
+	// maxPickle is what the description of a state dict may be at most; that of a
+	// network with ten thousand tensors is 2 MiB.
+	maxPickle = 4 << 20
+	maxLine   = 1 << 10 // bytes of a line, and of a number
+)
+
+// fail ends the file. The library reads on after an error of ReadByte, so it comes again.
+func (g *guard) fail(err error) error {
+	g.err = err
+	return err
+}
+
+// take counts bytes that have been read.
+func (g *guard) take(n int) error {
+	g.left -= int64(n)
+	if g.spare -= int64(n); g.spare < 0 {
+		return g.fail(fmt.Errorf("its description has more than the %d that are read", maxPickle))
+	}
+	return nil
+}
+
 func (g *guard) ReadByte() (byte, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
 	b, err := g.r.ReadByte()
 	if err != nil {
 		return 0, err
 	}
-	g.left--
-	g.op = b
+	if err := g.take(1); err != nil {
+		return 0, err
+	}
+	switch {
+	case g.lines > 0:
+		if g.line++; g.line > maxLine {
+			return 0, g.fail(fmt.Errorf("it has a line of more than %d bytes", maxLine))
+		}
+		if b == '\n' {
+			g.lines, g.line = g.lines-1, 0
+		}
+	case g.plain:
+		g.plain = false
+	default:
+		g.op, g.plain = b, strings.IndexByte(bytes1, b) >= 0
+		switch {
+		case strings.IndexByte(lines1, b) >= 0:
+			g.lines = 1
+		case strings.IndexByte(lines2, b) >= 0:
+			g.lines = 2
+		}
+	}
 	return b, nil
 }
 
 // Read fills p, as the library wants it: a length never comes in two parts.
 func (g *guard) Read(p []byte) (int, error) {
+	if g.err != nil {
+		return 0, g.err
+	}
 	n, err := io.ReadFull(g.r, p)
-	g.left -= int64(n)
+	if err := g.take(n); err != nil {
+		return 0, err
+	}
 	if err != nil {
 		return n, err
 	}
 	length := uint64(0)
 	switch {
 	case len(p) == 8 && g.op == opFrame:
-		return 0, errors.New("it is pickled by protocol 4 or later; state dicts are read in protocol 2, which torch.save writes if it is not told otherwise")
+		return 0, g.fail(errors.New("it is pickled by protocol 4 or later; state dicts are read in protocol 2, which torch.save writes if it is not told otherwise"))
 	case len(p) == 4 && strings.IndexByte(lengths4, g.op) >= 0:
 		length = uint64(binary.LittleEndian.Uint32(p))
 	case len(p) == 8 && strings.IndexByte(lengths8, g.op) >= 0:
 		length = binary.LittleEndian.Uint64(p)
 	}
 	if length > uint64(max(g.left, 0)) {
-		return 0, io.ErrUnexpectedEOF
+		return 0, g.fail(io.ErrUnexpectedEOF)
+	}
+	if g.op == opLong4 && length > maxLine {
+		return 0, g.fail(fmt.Errorf("it has a number of %d bytes", length))
 	}
 	g.op = 0 // what follows a length is no length
 	return n, nil

@@ -65,10 +65,6 @@ func readState(f file, size int64) ([]net.NamedTensor, error) {
 	return nil, errors.New("is neither a file of torch.save nor safetensors")
 }
 
-// maxPickle is what the description of a state dict may be at most; that of a
-// network with ten thousand tensors is 2 MiB.
-const maxPickle = 64 << 20
-
 // readZip reads the format of PyTorch 1.6 and later: NAME/data.pkl is the dict,
 // NAME/data/KEY are the storages, none of them compressed.
 func readZip(f io.ReaderAt, size int64) ([]net.NamedTensor, error) {
@@ -128,14 +124,21 @@ func readZip(f io.ReaderAt, size int64) ([]net.NamedTensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tensorsOf(object, func(s *storage) error {
+	return tensorsOf(object, size, func(s *storage) error {
 		name := path.Join("data", s.key)
 		r, _, err := open(name, int64(s.count)*int64(s.kind.size))
 		if err != nil {
 			return err
 		}
 		defer r.Close()
-		return s.fill(r)
+		if err := s.fill(r); err != nil {
+			return err
+		}
+		// The archive looks at a member's checksum when its end is read.
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			return fmt.Errorf("storage %s: its checksum is wrong, so it is damaged, or was saved without (%w)", s.key, err)
+		}
+		return nil
 	})
 }
 
@@ -196,14 +199,14 @@ func readLegacy(f io.Reader, size int64) ([]net.NamedTensor, error) {
 			return nil, err
 		}
 	}
-	return tensorsOf(object, func(s *storage) error {
+	return tensorsOf(object, size, func(s *storage) error {
 		return fmt.Errorf("storage %s is not there", s.key)
 	})
 }
 
-// tensorsOf finds the tensors of a state dict. fill reads a storage that has not
-// been read.
-func tensorsOf(object any, fill func(*storage) error) ([]net.NamedTensor, error) {
+// tensorsOf finds the tensors of a state dict, in a file of so many bytes. fill reads
+// a storage that has not been read.
+func tensorsOf(object any, size int64, fill func(*storage) error) ([]net.NamedTensor, error) {
 	entries, err := entriesOf(object)
 	if err != nil {
 		return nil, err
@@ -224,6 +227,7 @@ func tensorsOf(object any, fill func(*storage) error) ([]net.NamedTensor, error)
 		parallel = parallel && strings.HasPrefix(name, "module.")
 	}
 	var tensors []net.NamedTensor
+	var numbers int64
 	for _, e := range entries {
 		name := e.Key.(string)
 		v, ok := e.Value.(*view)
@@ -232,6 +236,11 @@ func tensorsOf(object any, fill func(*storage) error) ([]net.NamedTensor, error)
 		}
 		if v.of.kind.read == nil {
 			return nil, fmt.Errorf("tensor %q: its numbers are of a %s; floats are read (Float, Double, Half and BFloat16Storage)", name, v.of.kind.name)
+		}
+		// A number has two bytes or more. Tensors may share theirs, but not so many times
+		// that a copy of each would take much more than the file.
+		if numbers += v.count(); numbers > size {
+			return nil, fmt.Errorf("tensor %q: the tensors up to it have more numbers than the file has bytes", name)
 		}
 		if v.of.data == nil && v.of.count > 0 {
 			if err := fill(v.of); err != nil {
@@ -280,6 +289,15 @@ func (s *storage) fill(r io.Reader) error {
 		left -= len(part) / s.kind.size
 	}
 	return nil
+}
+
+// count is how many numbers the view has.
+func (v *view) count() int64 {
+	n := int64(1)
+	for _, d := range v.size {
+		n *= int64(d)
+	}
+	return n
 }
 
 // numbers are the view's, in row order; the storage's own where it has them so.
