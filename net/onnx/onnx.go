@@ -175,7 +175,8 @@ func (x *writer) rows(layer string) string {
 }
 
 func (x *writer) layer(l *net.LayerPlan) error {
-	r := &result{maps: l.Name, shape: l.Plan.Out}
+	name := valueName(l.Name)
+	r := &result{maps: name, shape: l.Plan.Out}
 	switch o := l.Layer.(type) {
 	case net.ConvLayer:
 		inputs, err := x.weighted(l, x.maps(l.From[0]), nil)
@@ -183,7 +184,7 @@ func (x *writer) layer(l *net.LayerPlan) error {
 			return err
 		}
 		pads := []int{o.Padding, o.Padding, o.Padding, o.Padding}
-		return x.activated(l.Name, o.Activation, r, func(output string) {
+		x.activated(name, o.Activation, func(output string) {
 			x.node("Conv", output, inputs, attribute{"kernel_shape", []int{o.Size, o.Size}},
 				attribute{"strides", []int{o.Stride, o.Stride}}, attribute{"pads", pads}, attribute{"group", o.Groups})
 		})
@@ -192,37 +193,35 @@ func (x *writer) layer(l *net.LayerPlan) error {
 		if err != nil {
 			return err
 		}
-		r.maps, r.rows = "", l.Name
-		return x.activated(l.Name, o.Activation, r, func(output string) {
+		r.maps, r.rows = "", name
+		x.activated(name, o.Activation, func(output string) {
 			x.node("Gemm", output, inputs, attribute{"transB", 1})
 		})
 	case net.MaxPoolLayer:
 		g := net.Pool{Size: o.Size, Stride: o.Stride, Pad: o.Padding, Ceil: o.Ceil}
-		x.node("MaxPool", l.Name, []string{x.maps(l.From[0])}, window(g, l)...)
+		x.node("MaxPool", name, []string{x.maps(l.From[0])}, window(g, l)...)
 	case net.AvgPoolLayer:
 		if o.Global {
-			x.node("GlobalAveragePool", l.Name, []string{x.maps(l.From[0])})
+			x.node("GlobalAveragePool", name, []string{x.maps(l.From[0])})
 			break
 		}
-		if err := x.average(o, l); err != nil {
-			return err
-		}
+		x.average(o, l, name)
 	case net.LRNLayer:
-		x.lrn(o, l)
+		x.lrn(o, l, name)
 	case net.ActivationLayer:
 		if o.Function == net.None {
 			r = x.values[l.From[0]]
 			break
 		}
-		return x.activated(l.Name, o.Function, r, func(output string) { x.node("Identity", output, []string{x.maps(l.From[0])}) })
+		x.activated(name, o.Function, func(output string) { x.node("Identity", output, []string{x.maps(l.From[0])}) })
 	case net.DropoutLayer:
 		r = x.values[l.From[0]]
 	case net.AddLayer:
 		sum := x.maps(l.From[0])
 		for i, from := range l.From[1:] {
-			output := l.Name
+			output := name
 			if i < len(l.From)-2 {
-				output = fmt.Sprintf("%s.%d", l.Name, i)
+				output = fmt.Sprintf("%s.%d", name, i)
 			}
 			x.node("Add", output, []string{sum, x.maps(from)})
 			sum = output
@@ -232,7 +231,7 @@ func (x *writer) layer(l *net.LayerPlan) error {
 		for _, from := range l.From {
 			inputs = append(inputs, x.maps(from))
 		}
-		x.node("Concat", l.Name, inputs, attribute{"axis", 1})
+		x.node("Concat", name, inputs, attribute{"axis", 1})
 	case net.SoftmaxLayer:
 		x.node("Identity", Logits, []string{x.rows(l.From[0])})
 		x.node("Softmax", Probabilities, []string{Logits}, attribute{"axis", 1})
@@ -261,18 +260,26 @@ func (x *writer) weighted(l *net.LayerPlan, input string, dims []int) ([]string,
 	return inputs, nil
 }
 
+// valueName is what the result of a layer is called: as the layer, unless the model's
+// own input or outputs are called so.
+func valueName(layer string) string {
+	switch layer {
+	case Images, Logits, Probabilities:
+		return layer + ".layer"
+	}
+	return layer
+}
+
 // activated writes an operator and the activation after it, whose result has the
-// layer's name.
-func (x *writer) activated(name string, act net.Activation, r *result, write func(output string)) error {
+// name.
+func (x *writer) activated(name string, act net.Activation, write func(output string)) {
 	op := map[net.Activation]string{net.ReLU: "Relu", net.Tanh: "Tanh"}[act]
 	if act == net.None {
 		write(name)
-	} else {
-		write(name + ".linear")
-		x.node(op, name, []string{name + ".linear"})
+		return
 	}
-	x.values[name] = r
-	return nil
+	write(name + ".linear")
+	x.node(op, name, []string{name + ".linear"})
 }
 
 // window is the options of a pooling. The padding at the end is what the output's
@@ -289,38 +296,37 @@ func window(g net.Pool, l *net.LayerPlan) []attribute {
 // average writes a pooling by the mean. What reaches beyond the padding never
 // counts, which ONNX cannot say where the padding counts: then the image is padded
 // before.
-func (x *writer) average(o net.AvgPoolLayer, l *net.LayerPlan) error {
+func (x *writer) average(o net.AvgPoolLayer, l *net.LayerPlan, name string) {
 	input := x.maps(l.From[0])
 	g := net.Pool{Size: o.Size, Stride: o.Stride, Pad: o.Padding, Ceil: o.Ceil}
 	at := *l
 	if o.CountPadding && o.Padding > 0 {
 		p := int64(o.Padding)
-		padded := l.Name + ".padded"
-		x.node("Pad", padded, []string{input, x.ints(l.Name+".pads", 0, 0, p, p, 0, 0, p, p)})
+		padded := name + ".padded"
+		x.node("Pad", padded, []string{input, x.ints(name+".pads", 0, 0, p, p, 0, 0, p, p)})
 		input, g.Pad = padded, 0
 		in := l.In[0]
 		at.In = []net.Shape{{N: in.N, C: in.C, H: in.H + 2*o.Padding, W: in.W + 2*o.Padding}}
 	}
-	x.node("AveragePool", l.Name, []string{input}, append(window(g, &at), attribute{"count_include_pad", 0})...)
-	return nil
+	x.node("AveragePool", name, []string{input}, append(window(g, &at), attribute{"count_include_pad", 0})...)
 }
 
 // lrn writes a normalisation. ONNX's alpha is divided by the size, as Caffe's is.
-func (x *writer) lrn(o net.LRNLayer, l *net.LayerPlan) {
+func (x *writer) lrn(o net.LRNLayer, l *net.LayerPlan, name string) {
 	options := []attribute{{"size", o.Size}, {"alpha", o.Geometry().Alpha * float32(o.Size)}, {"beta", o.Beta}, {"bias", o.K}}
 	input := x.maps(l.From[0])
 	if o.Groups <= 1 {
-		x.node("LRN", l.Name, []string{input}, options...)
+		x.node("LRN", name, []string{input}, options...)
 		return
 	}
 	var parts []string
 	per := int64(l.In[0].C / o.Groups)
 	for g := range o.Groups {
-		part := fmt.Sprintf("%s.group%d", l.Name, g)
+		part := fmt.Sprintf("%s.group%d", name, g)
 		from := int64(g) * per
 		x.node("Slice", part, []string{input, x.ints(part+".from", from), x.ints(part+".to", from+per), x.ints(part+".axis", 1)})
 		x.node("LRN", part+".norm", []string{part}, options...)
 		parts = append(parts, part+".norm")
 	}
-	x.node("Concat", l.Name, parts, attribute{"axis", 1})
+	x.node("Concat", name, parts, attribute{"axis", 1})
 }

@@ -15,6 +15,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/encoding/protowire"
+
 	"sluice/gpu/host"
 	"sluice/gpu/host/simd"
 	"sluice/net"
@@ -147,7 +149,7 @@ func TestOnnxruntime(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		plan func(testing.TB) *net.NetPlan
-	}{{"every_layer", everyLayer}, {"alexnet_small", small}, {"caffenet", caffeNet}} {
+	}{{"every_layer", everyLayer}, {"alexnet_small", small}, {"caffenet", caffeNet}, {"named", named}} {
 		t.Run(c.name, func(t *testing.T) {
 			p := c.plan(t)
 			s := p.Input
@@ -248,5 +250,92 @@ func TestMistakes(t *testing.T) {
 	}
 	if err := onnx.Write(io.Discard, p, weights(p)[1:], "", nil); err == nil || !strings.Contains(err.Error(), `missing: "dense1.weight"`) {
 		t.Errorf("a weight is missing: error %v", err)
+	}
+}
+
+// fields are the values of a message's field.
+func fields(t *testing.T, message []byte, num protowire.Number) (out [][]byte) {
+	t.Helper()
+	for b := message; len(b) > 0; {
+		n, typ, size := protowire.ConsumeTag(b)
+		if size < 0 {
+			t.Fatal(protowire.ParseError(size))
+		}
+		b = b[size:]
+		end := protowire.ConsumeFieldValue(n, typ, b)
+		if end < 0 {
+			t.Fatal(protowire.ParseError(end))
+		}
+		if n == num && typ == protowire.BytesType {
+			v, _ := protowire.ConsumeBytes(b)
+			out = append(out, v)
+		}
+		b = b[end:]
+	}
+	return out
+}
+
+// named has layers that are called as the model's own input and outputs are.
+func named(t testing.TB) *net.NetPlan {
+	t.Helper()
+	plain := net.NewConv(4, 3)
+	wide := net.NewConv(4, 1)
+	wide.Activation = net.None
+	g := net.Graph{
+		Input: net.InputOptions{Scale: net.Triple{1. / 64, 1. / 64, 1. / 64}, Channels: "rgb"},
+		Layers: []net.Node{
+			{Name: "images", Layer: plain}, {Name: "wide", Layer: wide}, {Name: "sum", From: []string{"images", "wide"}, Layer: net.ConcatLayer{}},
+			{Name: "logits", Layer: net.NewDense(0)}, {Name: "probabilities", Layer: net.SoftmaxLayer{}},
+		},
+	}
+	p, err := g.Def().Plan(1, 8, 9, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// A model names each value once, and an operator reads only what is there before it,
+// whatever the layers are called.
+func TestValuesHaveOneName(t *testing.T) {
+	for _, plan := range []func(testing.TB) *net.NetPlan{everyLayer, named} {
+		p := plan(t)
+		var model bytes.Buffer
+		if err := onnx.Write(&model, p, weights(p), "test", nil); err != nil {
+			t.Fatal(err)
+		}
+		graph := fields(t, model.Bytes(), 7)[0]
+		there := map[string]bool{}
+		add := func(name []byte) {
+			if there[string(name)] {
+				t.Errorf("%q is there twice", name)
+			}
+			there[string(name)] = true
+		}
+		for _, in := range fields(t, graph, 11) {
+			add(fields(t, in, 1)[0])
+		}
+		for _, constant := range fields(t, graph, 5) {
+			add(fields(t, constant, 8)[0])
+		}
+		nodes := fields(t, graph, 1)
+		for _, n := range nodes {
+			for _, in := range fields(t, n, 1) {
+				if !there[string(in)] {
+					t.Errorf("%q reads %q, which is not there", fields(t, n, 3)[0], in)
+				}
+			}
+			for _, out := range fields(t, n, 2) {
+				add(out)
+			}
+		}
+		for _, out := range fields(t, graph, 12) {
+			if name := fields(t, out, 1)[0]; !there[string(name)] {
+				t.Errorf("nothing computes %q", name)
+			}
+		}
+		if len(nodes) < len(p.Layers) {
+			t.Errorf("%d operators of %d layers", len(nodes), len(p.Layers))
+		}
 	}
 }
