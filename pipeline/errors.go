@@ -27,13 +27,18 @@ type Error struct {
 
 // Error gives "decode: flowers/a.jpg (epoch 0, sample 12): ...".
 func (e *Error) Error() string {
+	return fmt.Sprintf("%s: %v", e.place(), e.Err)
+}
+
+// place says where it went wrong, without why.
+func (e *Error) place() string {
 	switch {
 	case e.Key.Index < 0:
-		return fmt.Sprintf("%s: %v", e.Stage, e.Err)
+		return e.Stage
 	case e.Name == "":
-		return fmt.Sprintf("%s: epoch %d, sample %d: %v", e.Stage, e.Key.Epoch, e.Key.Index, e.Err)
+		return fmt.Sprintf("%s: epoch %d, sample %d", e.Stage, e.Key.Epoch, e.Key.Index)
 	}
-	return fmt.Sprintf("%s: %s (epoch %d, sample %d): %v", e.Stage, e.Name, e.Key.Epoch, e.Key.Index, e.Err)
+	return fmt.Sprintf("%s: %s (epoch %d, sample %d)", e.Stage, e.Name, e.Key.Epoch, e.Key.Index)
 }
 
 // Unwrap gives Err.

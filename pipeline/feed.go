@@ -17,6 +17,7 @@ type feed struct {
 	prefix string // of the stages' labels in errors: "" or "validate: "
 	layout *layout
 	pool   *pool
+	watch  *watch
 	out    chan<- message
 	quiet  bool // sends no quarantine rows, and no warnings
 	warn   func(string)
@@ -61,7 +62,8 @@ func (f *feed) run(ctx context.Context) error {
 	var failed error // read after Wait, written by the callbacks, which run one at a time
 	for range cap(free) {
 		w := &worker{feed: f}
-		w.sample.seed = l.Seed
+		w.sample.seed, w.sample.post = l.Seed, f.watch.post(f.prefix)
+		defer f.watch.leave(w.sample.post)
 		deliver := func() {
 			if ctx.Err() == nil {
 				if failed = b.add(w); failed != nil {
@@ -117,6 +119,7 @@ func (w *worker) work(ctx context.Context) {
 	w.sha256 = ""
 	key := w.sample.Key
 	w.err = w.steps(ctx)
+	w.sample.post.enter(call{})
 	w.sample.Key = key // the order's, whatever a stage did to it
 	if w.err == nil && len(w.sample.notices) == 0 || errors.Is(w.err, ErrSkip) || ctx.Err() != nil {
 		return
@@ -160,6 +163,7 @@ func (w *worker) steps(ctx context.Context) (err error) {
 	}
 	// Geometry is lazy, so what the last stages asked for may fail only here.
 	stage = "render"
+	s.post.enter(call{stage: stage, name: s.Name, key: s.Key})
 	pictures, err := s.render()
 	if err != nil {
 		return err

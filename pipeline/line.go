@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // Line is one line of stages, built and ready to run.
@@ -26,6 +27,15 @@ type Line struct {
 
 	Workers int // goroutines that read and process samples; at least 1
 	OnError Policy
+
+	// Stall is how long nothing may move until the user is told who is at work on
+	// what (Env.Warn); 0 for ever.
+	Stall time.Duration
+	// Grace is how long nothing may move in a run that was to end, because it was
+	// cancelled or something has failed, until Run returns without the calls that are
+	// still under way, with an error that names them. They are left behind, and what
+	// they use is neither closed nor freed. 0 for ever.
+	Grace time.Duration
 
 	Stages []NamedStage
 	Sinks  []NamedSink
@@ -118,11 +128,11 @@ func (l *Line) length() (n int, err error) {
 }
 
 // closeInput closes the source and the sample stages that want it.
-func (l *Line) closeInput(prefix string) error {
+func (l *Line) closeInput(p *post, prefix string) error {
 	var errs []error
 	shut := func(name string, v any) {
 		if c, ok := v.(io.Closer); ok {
-			errs = append(errs, guard(prefix+name, c.Close))
+			errs = append(errs, p.guard(calling(prefix+name, "Close"), c.Close))
 		}
 	}
 	shut(l.SourceName, l.Source)

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/apache/arrow/go/v17/arrow"
@@ -27,11 +26,9 @@ type pool struct {
 	n     int
 	free  chan []byte
 	stall time.Duration
+	watch *watch
 	// poison overwrites what is put back, so that a test sees who reads it later.
 	poison bool
-
-	busy  atomic.Int32 // calls of stages and sinks under way
-	moves atomic.Int64 // grows whenever a call begins or ends or a buffer comes back
 
 	mu     sync.Mutex
 	held   map[*byte]string // buffers on their way: whom each was handed to last
@@ -40,9 +37,9 @@ type pool struct {
 
 var _ memory.Allocator = (*pool)(nil)
 
-// newPool makes n buffers of size bytes each.
-func newPool(mem memory.Allocator, n, size int) *pool {
-	p := &pool{mem: mem, size: size, n: n, free: make(chan []byte, n), stall: stallAfter, held: map[*byte]string{}}
+// newPool makes n buffers of size bytes each. w knows who may give one back.
+func newPool(mem memory.Allocator, n, size int, w *watch) *pool {
+	p := &pool{mem: mem, size: size, n: n, free: make(chan []byte, n), stall: stallAfter, watch: w, held: map[*byte]string{}}
 	for range n {
 		p.free <- mem.Allocate(size)
 	}
@@ -59,15 +56,15 @@ func (p *pool) get(ctx context.Context) (*memory.Buffer, error) {
 	}
 	timer := time.NewTicker(p.stall)
 	defer timer.Stop()
-	for seen := p.moves.Load(); ; {
+	for _, seen := p.watch.look(); ; {
 		select {
 		case b := <-p.free:
 			return p.lend(b), nil
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		case <-timer.C:
-			now := p.moves.Load()
-			if now == seen && p.busy.Load() == 0 {
+			busy, now := p.watch.look()
+			if now == seen && len(busy) == 0 {
 				return nil, fmt.Errorf("no batch buffer came back in %v, and nobody is at work: of %d, %s; a stage that keeps batches longer than its call must say how many (Holds), and release them",
 					p.stall, p.n, p.holders())
 			}
@@ -119,18 +116,6 @@ func (p *pool) holders() string {
 	return strings.Join(list, ", ")
 }
 
-// working notes a call of a stage or sink, until the function it returns is called.
-func (p *pool) working() (done func()) {
-	p.busy.Add(1)
-	p.moves.Add(1)
-	return p.rested
-}
-
-func (p *pool) rested() {
-	p.moves.Add(1)
-	p.busy.Add(-1)
-}
-
 // idle is how many buffers are in the pool.
 func (p *pool) idle() int {
 	p.mu.Lock()
@@ -165,7 +150,6 @@ func (p *pool) Free(b []byte) {
 		}
 	}
 	delete(p.held, &b[0])
-	p.moves.Add(1)
 	if p.closed {
 		p.mem.Free(b)
 		return

@@ -10,7 +10,7 @@ import (
 
 func TestPool(t *testing.T) {
 	mem := memory.NewCheckedAllocator(memory.NewGoAllocator())
-	p := newPool(mem, 2, 64)
+	p := newPool(mem, 2, 64, newWatch())
 	p.poison = true
 	a, err := p.get(t.Context())
 	if err != nil {

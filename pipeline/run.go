@@ -17,11 +17,22 @@ var errStopped = errors.New("a later stage has stopped")
 // Run runs the line to its end and closes sources, stages and sinks, each once,
 // also those that were never prepared. The error is the first in stream order:
 // the same run gives the same error at any worker count. When ctx ends, Run
-// returns its cause; it waits for a stage that does not heed the context, but
-// closes the others meanwhile.
+// returns its cause; it waits for a stage that does not heed the context, for Grace,
+// but closes the others meanwhile.
 func (l *Line) Run(ctx context.Context) error {
 	r := newRun(ctx, l)
+	ended := make(chan error, 1)
+	go func() { ended <- r.run(ctx) }()
+	return r.await(l, ended)
+}
+
+// run is Run, however long a call may take.
+func (r *run) run(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { r.toEnd(context.Cause(ctx)) })()
 	failed := underCause(ctx, r.prepare(ctx))
+	if failed != nil {
+		r.toEnd(failed)
+	}
 	places := r.places()
 	var others sync.WaitGroup // all but the provider
 	for _, p := range places {
@@ -34,6 +45,9 @@ func (l *Line) Run(ctx context.Context) error {
 		done = append(done, p.start(func() {
 			if failed == nil {
 				p.work()
+				if p.ended != nil || p == r.sinks {
+					r.toEnd(p.ended)
+				}
 			}
 			if p == r.provider {
 				// Its memory lies under batches that others may still hold.
@@ -56,12 +70,30 @@ func (l *Line) Run(ctx context.Context) error {
 	return r.finish(failed)
 }
 
+// toEnd notes that the run is to end, and why: nil if all is done.
+func (r *run) toEnd(why error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.over {
+		r.over, r.why = true, why
+	}
+}
+
+// overBy says whether the run is to end, and why.
+func (r *run) overBy() (why error, over bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.why, r.over
+}
+
 // A run is one Run of a line: the places where its goroutines work. Each closes
 // what it ran as soon as that is safe.
 type run struct {
 	line    *Line
 	classes []string
 	warn    func(string) // Env.Warn
+	watch   *watch
+	post    *post // of what is called before the places work, and after
 
 	input  *place   // source, sample stages and batcher
 	stages []*place // one for each batch stage
@@ -77,6 +109,8 @@ type run struct {
 
 	mu     sync.Mutex
 	leaked []*pool // closed with buffers on their way
+	over   bool    // the run is to end
+	why    error   // and why, nil if all is done
 	// unsaved is why stages could not save what they wanted to.
 	unsaved []error
 }
@@ -84,6 +118,7 @@ type run struct {
 // A place is where one goroutine of the line works.
 type place struct {
 	thread
+	post  *post
 	ctx   context.Context
 	in    <-chan message
 	out   chan message
@@ -99,10 +134,17 @@ type place struct {
 // stream: a place that stops ends all before it, while those after it finish
 // what they were sent.
 func newRun(ctx context.Context, l *Line) *run {
-	r := &run{line: l, mem: memory.NewGoAllocator(), stages: make([]*place, len(l.Stages)), last: make(chan *Batch), gone: make(chan struct{})}
+	r := &run{
+		line: l, warn: func(text string) { log.Print(text) }, watch: newWatch(), mem: memory.NewGoAllocator(),
+		stages: make([]*place, len(l.Stages)), last: make(chan *Batch), gone: make(chan struct{}),
+	}
+	r.post = r.watch.post("")
+	if l.Env != nil && l.Env.Warn != nil {
+		r.warn = l.Env.Warn
+	}
 	up := ctx
 	add := func(next *place) *place {
-		p := &place{thread: newThread(), ctx: up}
+		p := &place{thread: newThread(), post: r.watch.post(""), ctx: up}
 		up, p.stopUp = context.WithCancelCause(up)
 		if next != nil {
 			p.out = make(chan message)
@@ -123,7 +165,7 @@ func newRun(ctx context.Context, l *Line) *run {
 		}
 	}
 	r.input = add(next)
-	r.input.loop, r.input.close = r.inputLoop, func() error { return l.closeInput("") }
+	r.input.loop, r.input.close = r.inputLoop, func() error { return l.closeInput(r.input.post, "") }
 	return r
 }
 
@@ -156,7 +198,10 @@ func (r *run) prepare(ctx context.Context) error {
 		return context.Cause(ctx)
 	}
 	l := r.line
-	if err := l.check(); err != nil {
+	before := r.post.enter(calling(l.SourceName, "Len"))
+	err := l.check()
+	r.post.enter(before)
+	if err != nil {
 		return err
 	}
 	if l.Validation != nil {
@@ -178,12 +223,10 @@ func (r *run) prepare(ctx context.Context) error {
 			return false
 		}
 	}
-	if env.Warn == nil {
-		env.Warn = func(text string) { log.Print(text) }
-	}
+	env.Warn = r.warn
 	if r.classes = env.Classes; r.classes == nil {
 		if c, ok := l.Source.(Classer); ok {
-			if err := guard(l.SourceName, func() error { r.classes = c.Classes(); return nil }); err != nil {
+			if err := r.post.guard(calling(l.SourceName, "Classes"), func() error { r.classes = c.Classes(); return nil }); err != nil {
 				return err
 			}
 		}
@@ -202,8 +245,7 @@ func (r *run) prepare(ctx context.Context) error {
 			}
 		}
 	}
-	r.warn = env.Warn
-	l, err := l.settled(&env)
+	l, err = l.settled(&env)
 	if err != nil {
 		return err
 	}
@@ -231,7 +273,7 @@ func (r *run) prepare(ctx context.Context) error {
 		}
 		var err error
 		p.do(func() {
-			err = guard(s.Name, func() error {
+			err = p.post.guard(calling(s.Name, "Prepare"), func() error {
 				if s, ok := s.Stage.(Preparer); ok {
 					if err := s.Prepare(ctx, &stageEnv); err != nil {
 						return err
@@ -252,7 +294,9 @@ func (r *run) prepare(ctx context.Context) error {
 		if sink, ok := s.Sink.(Preparer); ok {
 			var err error
 			sinkEnv := env
-			r.sinks.do(func() { err = guard(s.Name, func() error { return sink.Prepare(ctx, &sinkEnv) }) })
+			r.sinks.do(func() {
+				err = r.sinks.post.guard(calling(s.Name, "Prepare"), func() error { return sink.Prepare(ctx, &sinkEnv) })
+			})
 			if err != nil {
 				return err
 			}
@@ -274,7 +318,7 @@ func (r *run) resume(ctx context.Context, env *Env) (start Cursor, step int, err
 		var at Cursor
 		var n int
 		p.do(func() {
-			err = guard(name, func() (err error) { at, n, err = resumer.Resume(ctx, &own); return err })
+			err = p.post.guard(calling(name, "Resume"), func() (err error) { at, n, err = resumer.Resume(ctx, &own); return err })
 		})
 		switch {
 		case err != nil:
@@ -299,7 +343,7 @@ func (r *run) resume(ctx context.Context, env *Env) (start Cursor, step int, err
 
 func (r *run) newPool(mem memory.Allocator, n, size int) (p *pool, err error) {
 	err = guard("batch buffers", func() error { // an allocator can only panic
-		p = newPool(mem, n, size)
+		p = newPool(mem, n, size, r.watch)
 		return nil
 	})
 	if err == nil && r.line.onPool != nil {
@@ -342,7 +386,7 @@ func accepts(v any, k Kind, byDefault bool) bool {
 
 func (r *run) inputLoop() error {
 	l := r.line
-	f := &feed{line: l, layout: newLayout(l.Frame, l.BatchSize, r.classes), pool: r.pool, out: r.input.out, warn: r.warn}
+	f := &feed{line: l, layout: newLayout(l.Frame, l.BatchSize, r.classes), pool: r.pool, watch: r.watch, out: r.input.out, warn: r.warn}
 	return f.run(r.input.ctx)
 }
 
@@ -390,9 +434,8 @@ func (r *run) sinkStream() error {
 }
 
 func (r *run) write(ctx context.Context, b *Batch) error {
-	defer r.pool.working()()
 	for _, s := range r.line.Sinks {
-		err := guard(s.Name, func() error {
+		err := r.sinks.post.guard(calledWith(s.Name, "Write", b), func() error {
 			if !accepts(s.Sink, b.Kind, true) {
 				return nil
 			}
@@ -408,10 +451,9 @@ func (r *run) write(ctx context.Context, b *Batch) error {
 
 // finishSinks tells the sinks that all batches have come.
 func (r *run) finishSinks(ctx context.Context) error {
-	defer r.pool.working()()
 	for _, s := range r.line.Sinks {
 		if f, ok := s.Sink.(Finisher); ok {
-			if err := guard(s.Name, func() error { return f.Finish(ctx) }); err != nil {
+			if err := r.sinks.post.guard(calling(s.Name, "Finish"), func() error { return f.Finish(ctx) }); err != nil {
 				return err
 			}
 		}
@@ -423,7 +465,7 @@ func (r *run) closeSinks() error {
 	var errs []error
 	for _, s := range r.line.Sinks {
 		if s.Sink != nil {
-			errs = append(errs, guard(s.Name, s.Sink.Close))
+			errs = append(errs, r.sinks.post.guard(calling(s.Name, "Close"), s.Sink.Close))
 		}
 	}
 	return errors.Join(errs...)
@@ -473,7 +515,7 @@ func (r *run) finish(failed error) error {
 		errs = append(errs, p.closed)
 	}
 	if v := r.line.Validation; v != nil {
-		errs = append(errs, v.closeInput(validatePrefix))
+		errs = append(errs, v.closeInput(r.post, validatePrefix))
 	}
 	if r.provider == nil && r.pool != nil {
 		r.retire(r.pool)

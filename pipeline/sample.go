@@ -35,6 +35,7 @@ type sampleState struct {
 	seeded      bool // chacha stands for this sample and this stage
 	drew        bool // some stage has asked for Rand
 
+	post    *post    // where the worker notes which stage has it; nil outside a run
 	stage   string   // that has the sample, as errors name it
 	notices []notice // what stages had to say of it
 	pending Picture  // instead of img, until its pixels are needed
@@ -103,7 +104,10 @@ func (s *Sample) reset(key Key) {
 }
 
 // enter hands the sample to the stage with that label, and the label's hash.
-func (s *Sample) enter(stage string, label uint64) { s.stage, s.label, s.seeded = stage, label, false }
+func (s *Sample) enter(stage string, label uint64) {
+	s.stage, s.label, s.seeded = stage, label, false
+	s.post.enter(call{stage: stage, name: s.Name, key: s.Key})
+}
 
 // Rand is the stage's own random numbers for this sample: a pure function of
 // (seed, epoch, index, stage label). Within one stage, further calls go on with
@@ -170,7 +174,9 @@ func (s *Sample) decode(region image.Rectangle) error {
 		return s.spoilt
 	}
 	s.pending, s.stage, s.blamed = nil, s.decoder, s.decoder
+	before := s.post.enter(call{stage: s.decoder, name: s.Name, key: s.Key})
 	img, err := p.Decode(s, region)
+	s.post.enter(before)
 	if err == nil && (img == nil || img.Bounds().Size() != p.Bounds().Size()) {
 		err = fmt.Errorf("a picture of %v has decoded to another size", p.Bounds().Size())
 	}

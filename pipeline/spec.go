@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.yaml.in/yaml/v3"
 
@@ -60,6 +61,9 @@ type RunSpec struct {
 	Threads Count   `yaml:"threads" doc:"threads that compute on the CPU; auto: one a core. The result is the same for any number"`
 	Dir     string  `yaml:"dir" doc:"folder of all runs"`
 	OnError OnError `yaml:"on_error" doc:"what becomes of an image that cannot be read or processed"`
+
+	Stall time.Duration `yaml:"stall" doc:"how long nothing may move until the run says which stages are at work, and on what; 0: for ever"`
+	Grace time.Duration `yaml:"grace" doc:"how long nothing may move in a run that was stopped, or has failed, until it ends without the stages that are still at work, and names them; 0: for ever"`
 }
 
 // The items of a file are decoded by the registry of their kind.
@@ -257,7 +261,7 @@ func Parse(file string, data []byte, sets []string) (*Spec, error) {
 	}
 	spec := &Spec{
 		Batch: BatchSpec{Size: 128, Shuffle: "auto", Last: "auto"},
-		Run:   RunSpec{Dir: "runs"},
+		Run:   RunSpec{Dir: "runs", Stall: 5 * time.Minute, Grace: 2 * time.Minute},
 	}
 	var bad []error
 	for _, set := range sets {
@@ -317,6 +321,8 @@ func (s *Spec) Line(version string) (*Line, error) {
 		Epochs:     env.Epochs,
 		Workers:    env.Workers,
 		OnError:    s.Run.OnError.Policy,
+		Stall:      s.Run.Stall,
+		Grace:      s.Run.Grace,
 		Validation: s.validation,
 		Env:        &env,
 	}

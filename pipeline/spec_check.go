@@ -89,6 +89,12 @@ func (c *checker) check() {
 	if n := c.node("run.dir"); c.Run.Dir == "" && n.Kind == yaml.ScalarNode {
 		c.errorf("run.dir", "dir must not be empty; \".\" is the folder of the command")
 	}
+	if c.Run.Stall < 0 {
+		c.errorf("run.stall", "stall must be at least 0, is %v", c.Run.Stall)
+	}
+	if c.Run.Grace < 0 {
+		c.errorf("run.grace", "grace must be at least 0, is %v", c.Run.Grace)
+	}
 	sized := c.Batch.Size >= 1 && c.Batch.Size <= maxCount
 	if !sized {
 		c.errorf("batch.size", "size must be from 1 to %d, is %d", maxCount, c.Batch.Size)

@@ -15,7 +15,7 @@ type stagePlace struct {
 }
 
 func (s *stagePlace) loop() error {
-	own, err := consume(s.ctx, s.in, s.name, s.stage, s.run.pool, s.emit)
+	own, err := consume(s.ctx, s.in, s.name, s.stage, s.run.pool, s.post, s.emit)
 	stopper, ok := s.stage.(Stopper)
 	if !ok {
 		return err
@@ -25,7 +25,9 @@ func (s *stagePlace) loop() error {
 	if err == nil || own && cause == nil || errors.Is(cause, errStopped) {
 		return err
 	}
-	stopped := guard(s.name, func() error { return stopper.Stop(context.WithoutCancel(s.ctx), s.emitLast) })
+	stopped := s.post.guard(calling(s.name, "Stop"), func() error {
+		return stopper.Stop(context.WithoutCancel(s.ctx), s.post.emitting(s.emitLast))
+	})
 	if stopped != nil { // told beside err, which is what ended the run
 		s.run.mu.Lock()
 		s.run.unsaved = append(s.run.unsaved, stopped)
@@ -55,15 +57,16 @@ func (s *stagePlace) emitLast(b *Batch) error {
 
 func (s *stagePlace) close() error {
 	if c, ok := s.stage.(io.Closer); ok {
-		return guard(s.name, c.Close)
+		return s.post.guard(calling(s.name, "Close"), c.Close)
 	}
 	return nil
 }
 
 // consume runs what comes in through a batch stage until it ends, then flushes
 // the stage. What the stage does not accept goes by it, in order. own says that
-// an error came out of the stage.
-func consume(ctx context.Context, in <-chan message, name string, stage BatchStage, pool *pool, emit Emit) (own bool, err error) {
+// an error came out of the stage. post is where its calls are noted.
+func consume(ctx context.Context, in <-chan message, name string, stage BatchStage, pool *pool, post *post, emit Emit) (own bool, err error) {
+	emit = post.emitting(emit)
 	for {
 		b, err := receive(ctx, in)
 		if err != nil {
@@ -72,7 +75,7 @@ func consume(ctx context.Context, in <-chan message, name string, stage BatchSta
 		if b == nil {
 			break
 		}
-		err = process(ctx, b, name, stage, pool, emit)
+		err = process(ctx, b, name, stage, pool, post, emit)
 		if errors.Is(err, ErrEnough) {
 			break
 		}
@@ -84,18 +87,16 @@ func consume(ctx context.Context, in <-chan message, name string, stage BatchSta
 	if !ok {
 		return false, nil
 	}
-	defer pool.working()()
-	if err := guard(name, func() error { return flusher.Flush(ctx, emit) }); err != nil {
+	if err := post.guard(calling(name, "Flush"), func() error { return flusher.Flush(ctx, emit) }); err != nil {
 		return true, err
 	}
 	return false, context.Cause(ctx) // a stage may have dropped an error of emit
 }
 
-func process(ctx context.Context, b *Batch, name string, stage BatchStage, pool *pool, emit Emit) error {
-	defer pool.working()()
+func process(ctx context.Context, b *Batch, name string, stage BatchStage, pool *pool, post *post, emit Emit) error {
 	record := b.Record // the stage may change b
 	pass := false
-	err := guard(name, func() error {
+	err := post.guard(calledWith(name, "Process", b), func() error {
 		if pass = !accepts(stage, b.Kind, b.Kind == Samples); pass {
 			return nil
 		}

@@ -259,6 +259,7 @@ func (s *Spec) Survey() (*Survey, error) {
 		Steps:     append(chain, Step{"statistics", v.tallies}),
 		Frame:     Frame{W: 1, H: 1},
 		BatchSize: env.BatchSize, Epochs: 1, Workers: env.Workers, OnError: s.Run.OnError.Policy,
+		Stall: s.Run.Stall, Grace: s.Run.Grace,
 		Env: &env,
 	}
 	v.fingerprint = func() (string, error) {

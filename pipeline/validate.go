@@ -32,6 +32,10 @@ func (r *run) validation(p *place) func(ctx context.Context, stage BatchStage) e
 		defer context.AfterFunc(p.ctx, func() { cancel(context.Cause(p.ctx)) })()
 
 		mem, buffers := r.mem, 2
+		p.post.wait(1)
+		defer p.post.wait(-1)
+		mine := r.watch.post("")
+		defer r.watch.leave(mine)
 		err := guard("validate", func() error {
 			if own := memoryOf(stage); own != nil {
 				mem = own
@@ -47,12 +51,12 @@ func (r *run) validation(p *place) func(ctx context.Context, stage BatchStage) e
 			return err
 		}
 		in := make(chan message)
-		f := &feed{line: line, prefix: validatePrefix, layout: layout, pool: pool, out: in, quiet: told, warn: r.warn}
+		f := &feed{line: line, prefix: validatePrefix, layout: layout, pool: pool, watch: r.watch, out: in, quiet: told, warn: r.warn}
 		told = true
 		var reading sync.WaitGroup
 		reading.Go(func() { _ = send(ctx, in, message{err: f.run(ctx)}) })
 		err = guard("validate", func() error {
-			_, err := consume(ctx, in, "validate", stage, pool, p.emit)
+			_, err := consume(ctx, in, "validate", stage, pool, mine, p.emit)
 			return err
 		})
 		cancel(errStopped)
