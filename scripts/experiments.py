@@ -10,14 +10,23 @@ what the others are compared with. All files are run with a seed before the next
 seed begins, so that what is there is comparable whenever it is stopped; --missing
 keeps the runs that are whole, whatever the files were then, and --table runs nothing.
 
-Results are in runs/NAME-SEED, NAME being the name in the file. The table:
+Results are in runs/NAME-SEED, NAME being the name in the file. With --rates each file
+is run with each of these learning rates, in runs/NAME-lrRATE-SEED, so that every kind
+of unit can have its own best one:
+
+    python3 scripts/experiments.py --data DIR --seeds 1 --rates 0.003,0.01,0.03 \\
+      examples/paper/figure1_*.yaml
+
+The table:
 
     top-1, top-5  per cent of the validation images after the last epoch, the mean
                   over the seeds, with its standard error where there are two or more
     against       points of top-1 more than the first file's: the mean, and its
                   standard error, over the seeds that both have
     passes        over the training images until --right of those of 50 steps in
-                  training, dropout and all, were taken for what they are
+                  training, dropout and all, were taken for what they are; the mean,
+                  with its standard error
+    to there      the seconds until then, validations and all
     seconds       a run, on --threads threads
 
 It needs no more than Python. scripts/curves.py draws the curves of the same runs.
@@ -41,6 +50,7 @@ def parse():
     p.add_argument("--data", type=Path, metavar="DIR", help="the folder with train/ and val/ (default: what the files say)")
     p.add_argument("--seeds", default="1,2,3", help="seeds, separated by commas (default 1,2,3)")
     p.add_argument("--pipeline", type=Path, default=ROOT / "pipeline.bin", help="the program (default pipeline.bin)")
+    p.add_argument("--rates", default="", help="learning rates to run each file with, separated by commas (default: what the files say)")
     p.add_argument("--right", type=float, default=0.75, help="fraction that the column passes tells of (default 0.75: an error of 25 %%)")
     p.add_argument("--threads", type=int, default=1, help="of computing, and workers that read images (default 1)")
     p.add_argument("--set", action="append", default=[], metavar="PATH=VALUE", help="as pipeline's, for all runs")
@@ -51,6 +61,10 @@ def parse():
         args.seeds = [int(s) for s in args.seeds.split(",")]
     except ValueError:
         p.error(f"--seeds must be whole numbers separated by commas, is {args.seeds!r}")
+    try:
+        args.rates = [r for r in args.rates.split(",") if r and float(r) > 0]
+    except ValueError:
+        p.error(f"--rates must be numbers separated by commas, is {args.rates!r}")
     return args
 
 
@@ -73,8 +87,18 @@ def events(run):
     return lines if lines and lines[-1]["event"] == "done" else None
 
 
-def train(file, run, seed, args):
-    settings = [f"seed={seed}", f"run.threads={args.threads}", f"run.workers={args.threads}"]
+def variants(args):
+    """What is run with each seed: its name, file and settings."""
+    for file in args.files:
+        name = name_of(file)
+        if not args.rates:
+            yield name, file, []
+        for rate in args.rates:
+            yield f"{name}-lr{rate}", file, [f"batches.train.solver.lr={rate}"]
+
+
+def train(file, run, seed, more, args):
+    settings = [f"seed={seed}", f"run.threads={args.threads}", f"run.workers={args.threads}", *more]
     if args.data:
         for place, part in (("source", "train"), ("validate.source", "val")):
             settings.append(f"{place}.image_folder.dir={args.data / part}")
@@ -89,13 +113,13 @@ def train(file, run, seed, args):
         sys.exit(f"{run.name} failed")
 
 
-def passes(lines, right):
-    """Passes until the mean accuracy of five step metrics in a row, of ten steps each, is right."""
+def reached(lines, right):
+    """Passes and seconds until the mean accuracy of five step metrics in a row, of ten steps each, is right."""
     per_pass = lines[-1]["step"] / (lines[-1]["epoch"] + 1)
     steps = [e for e in lines if e["event"] == "step"]
     for i in range(4, len(steps)):
         if statistics.mean(e["top1"] for e in steps[i - 4 : i + 1]) >= right:
-            return steps[i]["step"] / per_pass
+            return steps[i]["step"] / per_pass, steps[i]["seconds"]
     return None
 
 
@@ -112,20 +136,20 @@ def table(names, seeds, right):
         runs = {s: lines for s in seeds if (lines := events(Path("runs") / f"{name}-{s}"))}
         rows.append((name, runs))
     base = rows[0][1]
-    print("| run | seeds | top-1, % | against | top-5, % | passes | seconds |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    print("| run | seeds | top-1, % | against | top-5, % | passes | to there | seconds |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- |")
     for name, runs in rows:
         if not runs:
-            print(f"| {name} | none | | | | | |")
+            print(f"| {name} | none | | | | | | |")
             continue
         ends = {s: lines[-1] for s, lines in runs.items()}
         differences = [100 * (ends[s]["top1"] - base[s][-1]["top1"]) for s in ends if s in base]
         against = spread(differences) if differences and runs is not base else ""
-        halves = [passes(lines, right) for lines in runs.values()]
-        half = "never" if None in halves else f"{statistics.mean(halves):.2f}"
+        there = [reached(lines, right) for lines in runs.values()]
+        until = ("never", "") if None in there else (spread([p for p, _ in there], 2), f"{statistics.mean(s for _, s in there):.0f}")
         cells = [
             name, len(runs), spread([100 * e["top1"] for e in ends.values()]), against,
-            spread([100 * e["top5"] for e in ends.values()]), half,
+            spread([100 * e["top5"] for e in ends.values()]), *until,
             f"{statistics.mean(e['seconds'] for e in ends.values()):.0f}",
         ]
         print("|", " | ".join(str(c) for c in cells), "|")
@@ -133,14 +157,14 @@ def table(names, seeds, right):
 
 def main():
     args = parse()
-    names = {file: name_of(file) for file in args.files}
+    todo = list(variants(args))
     if not args.table:
         for seed in args.seeds:
-            for file, name in names.items():
+            for name, file, more in todo:
                 run = Path("runs") / f"{name}-{seed}"
                 if not (args.missing and events(run)):
-                    train(file, run, seed, args)
-    table(list(names.values()), args.seeds, args.right)
+                    train(file, run, seed, more, args)
+    table([name for name, _, _ in todo], args.seeds, args.right)
 
 
 if __name__ == "__main__":
