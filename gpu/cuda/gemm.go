@@ -83,8 +83,8 @@ func (e *Engine) multiply(p product) {
 		bias, relu = 0, false
 	}
 	l.pointer(p.images).pointer(p.plain).pointer(out).pointer(bias).
-		ints(p.m, p.n, p.k, each, p.groups, p.h, p.w, p.ld, p.c, p.taps, p.ph, p.pw, p.stride, p.pad, p.plainLD, outLD, outGroup).
-		long(int64(p.groups) * int64(p.m) * int64(p.n)).ints(flag(relu))
+		ints(p.m, p.n, p.k, each, p.groups, p.h, p.w, p.ld, p.c, p.taps, p.ph, p.pw, p.stride, p.pad, p.plainLD, outLD, outGroup,
+			p.groups*p.m*p.n, flag(relu))
 	e.do(l)
 	if parts > 1 {
 		l := elements("gemm_reduce", p.op, p.tensor, p.groups*p.m*p.n)
@@ -265,7 +265,7 @@ func (e *Engine) delta(op string, db, dy, y *net.Tensor, act net.Activation) {
 	l.pointer(at(dy)).pointer(at(y)).pointer(sums).ints(pixels, s.C, each, int(act))
 	e.do(l)
 	if db != nil {
-		l := elements("sum_parts", op, db.Name, s.C)
+		l := launch{kernel: "sum_parts", op: op, tensor: db.Name, threads: 256, grid: [3]int{ceil(s.C, 32), 1, 1}}
 		l.pointer(at(db)).pointer(sums).ints(parts, s.C)
 		e.do(l)
 	}

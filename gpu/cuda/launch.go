@@ -13,6 +13,9 @@ import (
 
 type pointer = unsafe.Pointer
 
+// mostBlocks is what a card takes of blocks in the second and third dimension of a grid.
+const mostBlocks = 1<<16 - 1
+
 // maxArgs is more than any kernel has.
 const maxArgs = 28
 
@@ -40,12 +43,6 @@ func (l *launch) ints(values ...int) *launch {
 		l.args[l.n] = uint64(uint32(int32(v)))
 		l.n++
 	}
-	return l
-}
-
-func (l *launch) long(v int64) *launch {
-	l.args[l.n] = uint64(v)
-	l.n++
 	return l
 }
 
@@ -100,6 +97,10 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 	f, ok := e.kernels[l.kernel]
 	if !ok {
 		return fmt.Errorf("%s: there is no kernel %s", l.op, l.kernel)
+	}
+	if l.grid[1] > mostBlocks || l.grid[2] > mostBlocks {
+		return fmt.Errorf("%s: %d x %d x %d blocks are more than a card takes (%d in the second and third): the layer is too wide, or has too many groups",
+			l.String(), l.grid[0], l.grid[1], l.grid[2], mostBlocks)
 	}
 	from, err := e.begin(s)
 	if err != nil {

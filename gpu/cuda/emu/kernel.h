@@ -87,6 +87,7 @@ template <class T> T shuffle(unsigned mask, T v, unsigned from, const char *file
 	extern "C" void name params;                                        \
 	static emu::Registration registration_##name(#name, threads, name); \
 	extern "C" void name params
+#define KERNEL_BLOCKS(threads, blocks, name, params) KERNEL(threads, name, params)
 #define SHARED(type, name) type &name = *(type *)emu::shared(sizeof(type))
 #define DYNAMIC_SHARED(type, name) type &name = *(type *)emu::dynamicShared(sizeof(type))
 

@@ -25,14 +25,19 @@ static __device__ __forceinline__ unsigned __shfl_xor_sync(unsigned mask, unsign
 	return __nvvm_shfl_sync_bfly_i32(mask, v, lanes, 0x1f);
 }
 static __device__ __forceinline__ unsigned __umulhi(unsigned a, unsigned b) { return ((unsigned long long)a * b) >> 32; }
+static __device__ __forceinline__ unsigned long long __cvta_generic_to_shared(void *p) {
+	return (unsigned long long)(__attribute__((address_space(3))) void *)p;
+}
 static __device__ __forceinline__ int atomicMin(int *p, int v) { return __nvvm_atom_min_gen_i(p, v); }
 #endif
 
 #define DEVICE static __device__ __forceinline__
 #define DEVICE_METHOD __device__ __forceinline__
 #define INLINE __attribute__((always_inline)) // of lambdas, whose captures would else be memory
-// A kernel is launched with at most so many threads a block.
+// A kernel is launched with at most so many threads a block; KERNEL_BLOCKS also says how many
+// blocks a multiprocessor must have registers for.
 #define KERNEL(threads, name, params) extern "C" __global__ void __launch_bounds__(threads) name params
+#define KERNEL_BLOCKS(threads, blocks, name, params) extern "C" __global__ void __launch_bounds__(threads, blocks) name params
 // The one piece of shared memory of a kernel that is not asked for by its launch.
 #define SHARED(type, name) __shared__ type name
 #define SYNC() __syncthreads()
@@ -82,8 +87,7 @@ template <class T> DEVICE T shuffleXor(T v, int lanes) {
 // until at most so many groups are under way.
 #define COPY_ASYNC(bytes, to, from, wanted) copyAsync<bytes>(to, from, wanted)
 template <int bytes> DEVICE void copyAsync(void *to, const void *from, int wanted) {
-	unsigned at;
-	asm("{ .reg .u64 t; cvta.to.shared.u64 t, %1; cvt.u32.u64 %0, t; }" : "=r"(at) : "l"(to));
+	unsigned at = (unsigned)__cvta_generic_to_shared(to);
 	if (bytes == 16) asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
 	else asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(at), "l"(from), "r"(wanted) : "memory");
 }
@@ -99,7 +103,7 @@ DEVICE unsigned tf32(float x) {
 // for which lane has which.
 #define MMA_TF32(sum, a, b) mmaTF32(sum, a, b)
 DEVICE void mmaTF32(float (&c)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-	asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+	asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
 				 : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
 				 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
@@ -199,7 +203,8 @@ DEVICE float warpMax(float v) {
 	return v;
 }
 
-typedef long long Long; // element numbers: tensors may have more than 2^31
+// Long is for loops over elements, whose last step may be beyond 2^31; no tensor has as many.
+typedef long long Long;
 
 // first is the number of this thread among all of the grid, step their count: a loop
 // over elements takes them a grid at a time.

@@ -103,7 +103,7 @@ KERNEL(256, gemm_reduce, (const float *parts, float *out, const float *bias, int
 	for (Long i = first(); i < size; i += step()) {
 		float v = parts[i];
 		for (int p = 1; p < count; p++) v += parts[p * size + i];
-		int n = i % N, m = i / N % M, group = i / N / M;
+		unsigned row = (unsigned)i / N, n = (unsigned)i - row * N, group = row / M, m = row - group * M;
 		if (bias != nullptr) v += bias[group * N + n];
 		if (relu && v < 0) v = 0;
 		out[(Long)group * outGroup + (Long)m * outLd + n] = v;

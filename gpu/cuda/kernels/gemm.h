@@ -28,14 +28,14 @@ struct Images {
 
 // Pixel is a row: where it is, and the corner of its window.
 struct Pixel {
-	int y, x; // of tap (0, 0)
-	const float *image;
+	int y, x;       // of tap (0, 0)
+	unsigned image; // its first number
 };
 
 DEVICE Pixel pixelOf(const Images &g, int p, bool inside, Pass pass) {
 	int image = p / (g.PH * g.PW), rest = p - image * (g.PH * g.PW), py = rest / g.PW, px = rest - py * g.PW;
 	Pixel q;
-	q.image = g.at + (Long)image * g.H * g.W * g.ld;
+	q.image = (unsigned)image * g.H * g.W * g.ld;
 	q.y = pass == data ? py + g.pad : py * g.stride - g.pad;
 	q.x = pass == data ? px + g.pad : px * g.stride - g.pad;
 	if (!inside) q.y = -(1 << 30); // no tap of it is inside
@@ -70,7 +70,8 @@ struct Tap {
 	}
 };
 
-// place is where a tap of a pixel is, or null outside.
+// place is where a tap of a pixel is, or null outside. Numbers of a tensor are counted in
+// 32 bits, of which the engine gives none more: wider ones take registers, and time.
 DEVICE const float *place(const Images &g, const Pixel &p, int r, int s, int c, Pass pass) {
 	int y = p.y + r, x = p.x + s;
 	if (pass == data) {
@@ -83,7 +84,7 @@ DEVICE const float *place(const Images &g, const Pixel &p, int r, int s, int c, 
 		}
 	}
 	if ((unsigned)y >= (unsigned)g.H || (unsigned)x >= (unsigned)g.W) return nullptr;
-	return p.image + ((Long)y * g.W + x) * g.ld + c;
+	return g.at + (p.image + (y * g.W + x) * g.ld + c);
 }
 
 // Numbers are what a launch says, see GEMM_PARAMS. Rows are M, columns N, sums over K,
@@ -93,9 +94,7 @@ DEVICE const float *place(const Images &g, const Pixel &p, int r, int s, int c, 
 struct Numbers {
 	const float *images, *plain, *bias;
 	float *out;
-	int M, N, K, kPart, groups, H, W, ld, C, S, PH, PW, stride, padding, plainLd, outLd, outGroup;
-	Long outPart;
-	int relu;
+	int M, N, K, kPart, groups, H, W, ld, C, S, PH, PW, stride, padding, plainLd, outLd, outGroup, outPart, relu;
 };
 
 // Loader says where this thread finds the numbers that it loads of each factor, four at a
@@ -107,17 +106,21 @@ template <int T, int V, Pass pass> struct Loader {
 	static constexpr bool aDown = pass != weight, bDown = pass == forward; // k lies along memory
 	const Numbers &q;
 	Images g;
-	int m0, n0, part, group, kBegin, kEnd, row, kq, kRow, col, taps;
+	int m0, n0, kBegin, kEnd, row, kq, kRow, col, taps;
+	unsigned to;       // where the outputs of this part and group begin
+	const float *bias; // of the group, or null
 	Pixel pixel[T];
-	Tap tap, other[T];
-	const float *weights;
+	Tap tap;
+	int otherTap[T], otherC[T]; // of the weights' rows, in the data pass
+	const float *plain; // row n0 + row from kq on, or column n0 + col (of weights), m0 + col (of dy)
 
 	DEVICE_METHOD Loader(const Numbers &q) : q(q) {
 		const int t = threadIdx.x;
 		m0 = blockIdx.x * 64 * T;
 		n0 = blockIdx.y * 64 * T;
-		part = blockIdx.z / q.groups;
-		group = blockIdx.z - part * q.groups;
+		const int part = blockIdx.z / q.groups, group = blockIdx.z - part * q.groups;
+		to = (unsigned)group * q.outGroup + part * q.outPart;
+		bias = q.bias != nullptr ? q.bias + group * q.N : nullptr;
 		kBegin = part * q.kPart;
 		kEnd = kBegin + q.kPart < q.K ? kBegin + q.kPart : q.K;
 		g = {q.images + group * q.C, q.H, q.W, q.ld, q.C, q.S, q.PH, q.PW, q.stride, q.padding};
@@ -126,20 +129,24 @@ template <int T, int V, Pass pass> struct Loader {
 		kRow = t / (16 * T);
 		col = (t % (16 * T)) * 4;
 		taps = q.K / q.C; // of forward and data
-		weights = q.plain;
-		if (pass == weight) {
+		if constexpr (pass == weight) {
 			tap.set(g, n0 + col < q.N ? n0 + col : 0);
-			return;
-		}
-		UNROLL for (int i = 0; i < T; i++) {
-			int m = m0 + row + 64 * i;
-			pixel[i] = pixelOf(g, m < q.M ? m : 0, m < q.M, pass);
-		}
-		tap.set(g, kBegin + kq);
-		weights += (Long)group * q.N * q.K;
-		// For data, what is summed over is (r*S + s)*C + o, and the weights have o first.
-		if (pass == data) {
-			UNROLL for (int i = 0; i < T; i++) other[i].set(g, kBegin + kRow + rows * i);
+			plain = q.plain + (group * q.M + m0 + col);
+		} else {
+			UNROLL for (int i = 0; i < T; i++) {
+				int m = m0 + row + 64 * i;
+				pixel[i] = pixelOf(g, m < q.M ? m : 0, m < q.M, pass);
+			}
+			tap.set(g, kBegin + kq);
+			plain = q.plain + ((unsigned)group * q.N * q.K + (pass == forward ? (unsigned)(n0 + row) * q.K + kq : n0 + col));
+			// For data, what is summed over is (r*S + s)*C + o, and the weights have o first.
+			if (pass == data) {
+				UNROLL for (int i = 0; i < T; i++) {
+					int k = kBegin + kRow + rows * i;
+					otherTap[i] = k / q.C;
+					otherC[i] = k - otherTap[i] * q.C;
+				}
+			}
 		}
 	}
 
@@ -162,21 +169,20 @@ template <int T, int V, Pass pass> struct Loader {
 		UNROLL for (int i = 0; i < T; i++) {
 			auto toA = [&](int j, const float *p) INLINE { a(i, j, p); };
 			auto toB = [&](int j, const float *p) INLINE { b(i, j, p); };
-			if (pass == weight) {
+			if constexpr (pass == weight) {
 				int p = k + kRow + rows * i;
 				bool inside = p < kEnd;
-				along(toA, q.plain + (Long)p * q.plainLd + group * q.M + m0 + col, inside ? q.M - m0 - col : 0);
+				along(toA, plain + (unsigned)p * q.plainLd, inside ? q.M - m0 - col : 0);
 				gather(toB, pixelOf(g, inside ? p : 0, inside, pass), tap, inside ? q.N - n0 - col : 0);
-				continue;
-			}
-			gather(toA, pixel[i], tap, kEnd - k - kq);
-			if (pass == forward) {
-				int n = n0 + row + 64 * i;
-				along(toB, weights + (Long)n * q.K + k + kq, n < q.N ? kEnd - k - kq : 0);
 			} else {
-				const Tap &o = other[i];
-				along(toB, weights + ((Long)o.c * taps + o.r * q.S + o.s) * q.N + n0 + col, k + kRow + rows * i < kEnd ? q.N - n0 - col : 0);
-				other[i].move(g, depth);
+				gather(toA, pixel[i], tap, kEnd - k - kq);
+				if constexpr (pass == forward) {
+					int n = n0 + row + 64 * i;
+					along(toB, plain + (64u * i * q.K + k), n < q.N ? kEnd - k - kq : 0);
+				} else {
+					along(toB, plain + ((unsigned)otherC[i] * taps + otherTap[i]) * q.N, k + kRow + rows * i < kEnd ? q.N - n0 - col : 0);
+					for (otherC[i] += depth; otherC[i] >= q.C; otherTap[i]++) otherC[i] -= q.C;
+				}
 			}
 		}
 		if (pass != weight) tap.move(g, depth);
@@ -185,9 +191,9 @@ template <int T, int V, Pass pass> struct Loader {
 	// keep stores a sum.
 	DEVICE_METHOD void keep(int m, int n, float v) const {
 		if (m >= q.M || n >= q.N) return;
-		if (pass == forward && q.bias != nullptr) v += q.bias[group * q.N + n];
+		if (pass == forward && bias != nullptr) v += bias[n];
 		if (q.relu && v < 0) v = 0;
-		q.out[(Long)group * q.outGroup + part * q.outPart + (Long)m * q.outLd + n] = v;
+		q.out[to + (unsigned)m * q.outLd + n] = v;
 	}
 };
 
@@ -196,7 +202,7 @@ template <int T, int V, Pass pass> struct Loader {
 // The parameters of every product, and Numbers made of them.
 #define GEMM_PARAMS                                                                                                          \
 	(const float *images, const float *plain, float *out, const float *bias, int M, int N, int K, int kPart, int groups, int H, \
-		int W, int ld, int C, int S, int PH, int PW, int stride, int padding, int plainLd, int outLd, int outGroup, Long outPart, \
+		int W, int ld, int C, int S, int PH, int PW, int stride, int padding, int plainLd, int outLd, int outGroup, int outPart, \
 		int relu)
 #define GEMM_NUMBERS \
 	{images, plain, bias, out, M, N, K, kPart, groups, H, W, ld, C, S, PH, PW, stride, padding, plainLd, outLd, outGroup, outPart, relu}

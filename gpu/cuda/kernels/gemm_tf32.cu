@@ -33,7 +33,7 @@ template <int T, int V, Pass pass> DEVICE void multiply(Stages<T, pass> &shared,
 	Loader<T, V, pass> from(q);
 	const int t = threadIdx.x, lane = t & 31, warp = t >> 5;
 
-	auto load = [&](int k, int stage) INLINE {
+	auto load = [&](int k, unsigned stage) INLINE {
 		if (k < from.kEnd) {
 			Stage<T, pass> &s = shared.of[stage];
 			auto into = [&](float *to, bool down, int ld, int i, int j, const float *p) INLINE {
@@ -55,7 +55,7 @@ template <int T, int V, Pass pass> DEVICE void multiply(Stages<T, pass> &shared,
 		}
 	}
 	ROLLED for (int s = 0; s < stages - 1; s++) load(from.kBegin + s * depth, s);
-	int stage = 0;
+	unsigned stage = 0;
 	for (int k = from.kBegin; k < from.kEnd; k += depth) {
 		COPY_WAIT(stages - 2); // for the oldest
 		SYNC(); // and everybody's; and the stage that is loaded next was read by all
@@ -82,10 +82,13 @@ template <int T, int V, Pass pass> DEVICE void multiply(Stages<T, pass> &shared,
 	}
 }
 
+// As many blocks as have registers without spilling any (scripts/ptxas.sh).
+constexpr int blocksOf(int T, int V, Pass pass) { return T == 1 ? 3 : V == 4 && pass != data ? 2 : 1; }
+
 } // namespace
 
 #define TF32(name, T, V, pass)                                   \
-	KERNEL(threads, name, GEMM_PARAMS) {                         \
+	KERNEL_BLOCKS(threads, blocksOf(T, V, pass), name, GEMM_PARAMS) { \
 		typedef Stages<T, pass> Memory;                          \
 		DYNAMIC_SHARED(Memory, shared);                          \
 		const Numbers q = GEMM_NUMBERS;                          \

@@ -11,7 +11,7 @@ KERNEL(256, load_images, (float *x, float *labels, const unsigned char *pixels, 
 	float mean0, float mean1, float mean2, float scale0, float scale1, float scale2, int bgr)) {
 	Long all = (Long)N * H * W;
 	for (Long i = first(); i < all; i += step()) {
-		int n = (int)(i / (H * W)), at = (int)(i - (Long)n * (H * W)), h = at / W, w = at - h * W;
+		int n = (int)i / (H * W), at = (int)i - n * (H * W), h = at / W, w = at - h * W;
 		float mean[3] = {mean0, mean1, mean2}, scale[3] = {scale0, scale1, scale2}, v[3] = {0, 0, 0};
 		if (n < count) {
 			if (image != nullptr) {

@@ -54,8 +54,7 @@ KERNEL(256, sgd, (float *w, float *v, const float *dw, int count, float momentum
 KERNEL(256, copy_channels, (unsigned *y, const unsigned *x, int pixels, int C, int yC, int to, int xC, int from)) {
 	Long count = (Long)pixels * C;
 	for (Long i = first(); i < count; i += step()) {
-		Long p = i / C;
-		int c = (int)(i - p * C);
+		unsigned p = (unsigned)i / C, c = (unsigned)i - p * C;
 		y[p * yC + to + c] = x[p * xC + from + c];
 	}
 }
@@ -124,9 +123,9 @@ KERNEL(256, dropout_flat, (float *y, const float *x, int count, unsigned limit, 
 }
 KERNEL(256, dropout, (float *y, const float *x, int count, int C, int pixels, unsigned limit, float by, unsigned layer, unsigned step0, unsigned step1, unsigned seed0, unsigned seed1)) {
 	for (Long i = first(); i < count; i += step()) {
-		Long p = i / C, n = p / pixels;
-		Long e = (n * C + (i - p * C)) * pixels + (p - n * pixels);
-		Philox w = philox((unsigned)(e >> 2), layer, step0, step1, seed0, seed1);
+		unsigned p = (unsigned)i / C, n = p / pixels;
+		unsigned e = (n * C + ((unsigned)i - p * C)) * pixels + (p - n * pixels);
+		Philox w = philox(e >> 2, layer, step0, step1, seed0, seed1);
 		int which = (int)(e & 3);
 		unsigned word = which < 2 ? (which == 0 ? w.at[0] : w.at[1]) : (which == 2 ? w.at[2] : w.at[3]);
 		y[i] = word < limit ? x[i] * by : 0;
@@ -159,12 +158,19 @@ KERNEL(256, delta, (float *dy, const float *y, float *sums, int pixels, int C, i
 	}
 }
 
-// sum_parts adds parts of width numbers, first to last.
+// sum_parts adds parts of width numbers: eight sums of every eighth part, and then those, so
+// that none waits for all parts one after another.
 KERNEL(256, sum_parts, (float *out, const float *parts, int count, int width)) {
-	for (Long i = first(); i < width; i += step()) {
-		float v = parts[i];
-		for (int p = 1; p < count; p++) v += parts[(Long)p * width + i];
-		out[i] = v;
+	SHARED(Columns, s);
+	const int tx = threadIdx.x & 31, ty = threadIdx.x >> 5, i = blockIdx.x * 32 + tx;
+	float sum = 0;
+	if (i < width)
+		for (int p = ty; p < count; p += 8) sum += parts[(Long)p * width + i];
+	s.at[ty][tx] = sum;
+	SYNC();
+	if (ty == 0 && i < width) {
+		for (int p = 1; p < 8; p++) sum += s.at[p][tx];
+		out[i] = sum;
 	}
 }
 

@@ -6,18 +6,14 @@
 
 namespace {
 
-// Where is a number of a map taken apart.
+// Where is a number of a map taken apart, in 32 bits: divisions of 64 would take longer than
+// the memory does.
 struct Where {
 	int n, h, w, c;
 };
-DEVICE Where where(Long i, int H, int W, int C) {
-	Where q;
-	Long p = i / C;
-	q.c = (int)(i - p * C);
-	Long row = p / W;
-	q.w = (int)(p - row * W);
-	q.n = (int)(row / H);
-	q.h = (int)(row - (Long)q.n * H);
+DEVICE Where where(unsigned i, unsigned H, unsigned W, unsigned C) {
+	unsigned p = i / C, row = p / W, n = row / H;
+	Where q = {(int)n, (int)(row - n * H), (int)(p - row * W), (int)(i - p * C)};
 	return q;
 }
 
@@ -41,14 +37,14 @@ DEVICE int counted(int first, int n, int size, int pad, int countPad) {
 KERNEL(256, max_pool, (float *y, unsigned short *arg, const float *x, int N, int H, int W, int C, int OH, int OW, int size, int stride, int pad)) {
 	Long count = (Long)N * OH * OW * C;
 	for (Long i = first(); i < count; i += step()) {
-		Where q = where(i, OH, OW, C);
+		Where q = where((unsigned)i, OH, OW, C);
 		int h0 = q.h * stride - pad, w0 = q.w * stride - pad;
-		const float *image = x + (Long)q.n * H * W * C + q.c;
+		const float *image = x + ((unsigned)q.n * H * W * C + q.c);
 		float top = 0;
 		int at = -1;
 		for (int h = most(0, h0); h < least(H, h0 + size); h++)
 			for (int w = most(0, w0); w < least(W, w0 + size); w++) {
-				float v = image[((Long)h * W + w) * C];
+				float v = image[(h * W + w) * C];
 				if (at < 0 || (top == top && (v > top || v != v))) {
 					top = v;
 					at = (h - h0) * size + w - w0;
@@ -62,12 +58,12 @@ KERNEL(256, max_pool, (float *y, unsigned short *arg, const float *x, int N, int
 KERNEL(256, max_pool_grad, (float *dx, const float *dy, const unsigned short *arg, int N, int H, int W, int C, int OH, int OW, int size, int stride, int pad)) {
 	Long count = (Long)N * H * W * C;
 	for (Long i = first(); i < count; i += step()) {
-		Where q = where(i, H, W, C);
-		Long image = (Long)q.n * OH * OW * C + q.c;
+		Where q = where((unsigned)i, H, W, C);
+		unsigned image = (unsigned)q.n * OH * OW * C + q.c;
 		float sum = 0;
 		for (int h = fromWindow(q.h, size, stride, pad); h < toWindow(q.h, OH, stride, pad); h++)
 			for (int w = fromWindow(q.w, size, stride, pad); w < toWindow(q.w, OW, stride, pad); w++) {
-				Long o = image + ((Long)h * OW + w) * C;
+				unsigned o = image + (h * OW + w) * C;
 				if (arg[o] == (q.h + pad - h * stride) * size + q.w + pad - w * stride) sum += dy[o];
 			}
 		dx[i] = sum;
@@ -77,12 +73,12 @@ KERNEL(256, max_pool_grad, (float *dx, const float *dy, const unsigned short *ar
 KERNEL(256, avg_pool, (float *y, const float *x, int N, int H, int W, int C, int OH, int OW, int size, int stride, int pad, int countPad)) {
 	Long count = (Long)N * OH * OW * C;
 	for (Long i = first(); i < count; i += step()) {
-		Where q = where(i, OH, OW, C);
+		Where q = where((unsigned)i, OH, OW, C);
 		int h0 = q.h * stride - pad, w0 = q.w * stride - pad;
-		const float *image = x + (Long)q.n * H * W * C + q.c;
+		const float *image = x + ((unsigned)q.n * H * W * C + q.c);
 		float sum = 0;
 		for (int h = most(0, h0); h < least(H, h0 + size); h++)
-			for (int w = most(0, w0); w < least(W, w0 + size); w++) sum += image[((Long)h * W + w) * C];
+			for (int w = most(0, w0); w < least(W, w0 + size); w++) sum += image[(h * W + w) * C];
 		y[i] = sum / (float)(counted(h0, H, size, pad, countPad) * counted(w0, W, size, pad, countPad));
 	}
 }
@@ -90,13 +86,13 @@ KERNEL(256, avg_pool, (float *y, const float *x, int N, int H, int W, int C, int
 KERNEL(256, avg_pool_grad, (float *dx, const float *dy, int N, int H, int W, int C, int OH, int OW, int size, int stride, int pad, int countPad)) {
 	Long count = (Long)N * H * W * C;
 	for (Long i = first(); i < count; i += step()) {
-		Where q = where(i, H, W, C);
-		Long image = (Long)q.n * OH * OW * C + q.c;
+		Where q = where((unsigned)i, H, W, C);
+		unsigned image = (unsigned)q.n * OH * OW * C + q.c;
 		float sum = 0;
 		for (int h = fromWindow(q.h, size, stride, pad); h < toWindow(q.h, OH, stride, pad); h++)
 			for (int w = fromWindow(q.w, size, stride, pad); w < toWindow(q.w, OW, stride, pad); w++) {
 				int places = counted(h * stride - pad, H, size, pad, countPad) * counted(w * stride - pad, W, size, pad, countPad);
-				sum += dy[image + ((Long)h * OW + w) * C] / (float)places;
+				sum += dy[image + (h * OW + w) * C] / (float)places;
 			}
 		dx[i] = sum;
 	}
