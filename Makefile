@@ -54,13 +54,13 @@ bin/cuda/kernels/%.o: gpu/cuda/kernels/%.cu $(emu_headers)
 bin/cuda/libcuda_emu.so: bin/cuda/emu/block.o bin/cuda/emu/driver.o $(kernels)
 	$(CXX) -shared -o $@ $^ -lpthread -ldl
 
-# Everything of the CUDA engine, on the emulated driver: the engine in a fixed and in a
-# drawn schedule, the second with each tensor between guards, and the stages.
+# Everything of the CUDA engine and of the stages on it, on the emulated driver: in a fixed
+# schedule, and in a drawn one with each tensor between guards. Both give the same bits
+# (gpu/cuda/testdata/digest.txt).
 test-cuda: bin/cuda/libcuda.a bin/cuda/emu_test bin/cuda/libcuda_emu.so
 	bin/cuda/emu_test
-	$(cuda_env) $(emulated) go test -tags cuda ./gpu/cuda/...
-	$(cuda_env) $(emulated) SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda -run "TestEngine|TestGolden|TestTF32" ./gpu/cuda
-	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu
+	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda go test -tags cuda ./gpu/cuda/... ./gpu
+	$(cuda_env) $(emulated) SLUICE_TEST_DEVICE=cuda SLUICE_EMU_SEED=7 SLUICE_CUDA_SEPARATE=1 go test -tags cuda ./gpu/cuda ./gpu
 
 # A folder to carry to a machine with a card, which needs no Go and no compiler there:
 # scripts/on_gpu.sh says what is done with it.

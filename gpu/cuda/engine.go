@@ -29,7 +29,7 @@ type Engine struct {
 	oneByOne bool
 
 	queue  chan command
-	reply  chan error // to the caller of call
+	reply  chan error // to the goroutine that uses the engine
 	ended  sync.WaitGroup
 	closed bool
 
@@ -42,6 +42,7 @@ type Engine struct {
 	cells         [maxArgs]uint64
 	pointers      [maxArgs]pointer
 	flight        flight
+	landing       cu.Event // when all before it has ended
 	step          context.Context
 	tracer        *tracer // nil if nobody traces
 
@@ -53,6 +54,8 @@ type Engine struct {
 	hosts     [][]float32
 	smallest  int // tile that tests ask for; 0: as the shape says
 	tf32      bool
+	held      [][]net.Spec // of each Alloc
+	heldBytes int64
 
 	// Memory, used by the owner alone after it was made.
 	arenas  []cu.DevicePtr
@@ -107,6 +110,7 @@ func (e *Engine) UseTF32() { e.tf32 = true }
 // the begin of a step, or a launch.
 type command struct {
 	do     func() error
+	reply  chan<- error
 	step   context.Context
 	launch launch
 }
@@ -173,6 +177,9 @@ func (e *Engine) open() (err error) {
 	if err := e.flight.open(); err != nil {
 		return err
 	}
+	if e.landing, err = cu.MakeEvent(cu.DisableTiming | cu.BlockingSyncEvent); err != nil {
+		return fmt.Errorf("an event: %w", err)
+	}
 	if e.pinned, err = newPinned(e.dev); err != nil {
 		return err
 	}
@@ -184,7 +191,7 @@ func (e *Engine) serve() {
 	for e.now = range e.queue { // kept here, for else each would be allocated
 		switch {
 		case e.now.do != nil:
-			e.reply <- e.now.do()
+			e.now.reply <- e.now.do()
 		case e.now.step != nil:
 			e.step = e.now.step
 		default:
@@ -210,15 +217,21 @@ func (e *Engine) release() {
 		e.pinned.close()
 	}
 	e.flight.close()
+	if e.landing != (cu.Event{}) {
+		_ = cu.DestroyEvent(&e.landing)
+	}
 	_ = e.copy.Destroy()
 	_ = e.compute.Destroy()
 	_ = e.dev.ReleasePrimaryCtx()
 }
 
-// call has the owner do f and waits for it.
-func (e *Engine) call(f func() error) error {
-	e.queue <- command{do: f}
-	return <-e.reply
+// call has the owner do f and waits for it. Who is on another goroutine than the engine's
+// (Input.Load) has a reply of its own, and uses ask: each must wait for its own answer.
+func (e *Engine) call(f func() error) error { return e.ask(f, e.reply) }
+
+func (e *Engine) ask(f func() error, reply chan error) error {
+	e.queue <- command{do: f, reply: reply}
+	return <-reply
 }
 
 // Begin starts a step that ends early when ctx is done: what is queued then is not

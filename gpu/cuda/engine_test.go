@@ -4,11 +4,16 @@ package cuda
 
 import (
 	"crypto/sha256"
+	"errors"
+	flags "flag"
 	"fmt"
+	"io/fs"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -262,14 +267,129 @@ func convolve(t *testing.T, e *Engine, n, c, side, o, size int) [][]float32 {
 	return all
 }
 
-// Two runs give the same bits, and every card those of the emulated one. The digest of a
-// card is compared with this by scripts/on_gpu.sh, which prints it.
+var update = flags.Bool("update", false, "write testdata/digest.txt anew")
+
+// Two runs give the same bits, and every card, schedule and compiler the same as well: those
+// of testdata/digest.txt. scripts/on_gpu.sh compares a card's, which this prints.
 func TestDeterminism(t *testing.T) {
+	const file = "testdata/digest.txt"
 	one := digest(t, open(t))
 	if two := digest(t, open(t)); one != two {
 		t.Errorf("two runs have the digests %s and %s", one, two)
 	}
 	t.Logf("digest %s", one)
+	if *update {
+		if err := os.WriteFile(file, []byte(one+"\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		t.Logf("%s is not here: compared with itself alone", file) // carried to a card
+	case err != nil:
+		t.Fatal(err)
+	case strings.TrimSpace(string(want)) != one:
+		t.Errorf("the digest is %s, that of %s %s: if kernels were changed, run this test with -update", one, file, want)
+	}
+}
+
+// Batches are loaded from another goroutine while the engine computes: each waits for its
+// own answer, and no batch is given back, or changed, before it has been copied.
+func TestLoadBesideOps(t *testing.T) {
+	e := open(t)
+	const n, side, loads = 4, 16, 60
+	var in [2]net.Input
+	for i := range in {
+		var err error
+		if in[i], err = e.NewInput(net.InputSpec{N: n, H: side, W: side, Scale: [3]float32{1, 1, 1}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ts, err := e.Alloc(convSpecs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem := e.PoolMemory()
+	loaded, free := make(chan int, 2), make(chan struct{}, 2)
+	free <- struct{}{}
+	free <- struct{}{}
+	var back [loads]atomic.Bool
+	go func() {
+		defer close(loaded)
+		for i := range loads {
+			<-free // nothing computes from the input any more
+			pixels := mem.Allocate(n * side * side * 3)
+			for k := range pixels {
+				pixels[k] = byte(i + 1)
+			}
+			b := net.ImageBatch{N: n, Pixels: pixels, Labels: make([]int32, n), Release: func() {
+				clear(pixels) // as the next batch in it would
+				mem.Free(pixels)
+				back[i].Store(true)
+			}}
+			if err := in[i%2].Load(b); err != nil {
+				t.Error(err)
+				return
+			}
+			loaded <- i
+		}
+	}()
+	host, got := make([]float32, ts[7].Shape.Len()), make([]float32, n*3*side*side)
+	for i := range loaded {
+		x, _, err := in[i%2].Tensors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.ConvGrad(ts[2], ts[5], ts[7], ts[3], ts[1], ts[0], ts[4], net.Conv{Size: 3, Stride: 1, Pad: 1})
+		e.Download(host, ts[7])
+		e.Download(got, x)
+		for k, v := range got {
+			if v != float32(i+1) {
+				t.Fatalf("number %d of batch %d is %v", k, i, v)
+			}
+		}
+		if err := e.Sync(); err != nil {
+			t.Fatal(err)
+		}
+		free <- struct{}{}
+	}
+	for i := range in {
+		if err := in[i].Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	for i := range back {
+		if !back[i].Load() {
+			t.Errorf("batch %d was not given back", i)
+		}
+	}
+}
+
+// What a card's grid cannot hold is told of the layer, and not computed in part.
+func TestTooManyGroups(t *testing.T) {
+	e := open(t)
+	const c = 1<<16 + 1
+	m, v := net.Shape{N: 1, C: c, H: 1, W: 1}, net.Shape{N: 1, C: c, H: 1, W: 1}
+	ts, err := e.Alloc([]net.Spec{{Name: "x", Shape: m, To: -1}, {Name: "conv1", Shape: m, To: -1},
+		{Name: "w", Shape: net.Shape{N: c, C: 1, H: 1, W: 1}, Kind: net.Filter, Groups: c, To: -1}, {Name: "b", Shape: v, Kind: net.Vector, To: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Conv(ts[1], ts[0], ts[2], ts[3], net.Conv{Size: 1, Stride: 1, Groups: c})
+	if err := e.Sync(); err == nil || !strings.Contains(err.Error(), "conv1") || !strings.Contains(err.Error(), "too many groups") {
+		t.Errorf("a convolution of %d groups: %v", c, err)
+	}
+}
+
+// A tensor that kernels could not count is refused, and one just as large is not.
+func TestLargestTensor(t *testing.T) {
+	for n, fits := range map[int]bool{mostElements: true, mostElements + 1: false} {
+		_, err := bytesOf(net.Spec{Name: "x", Shape: net.Shape{N: n, C: 1, H: 1, W: 1}})
+		if (err == nil) != fits {
+			t.Errorf("a tensor of %d numbers: %v", n, err)
+		}
+	}
 }
 
 // Blocks of both sizes give the same bits.
@@ -363,6 +483,20 @@ func TestOutOfMemory(t *testing.T) {
 	specs[0].Shape.N = 1000
 	if _, err := e.Alloc(specs); err == nil || !strings.Contains(err.Error(), "no batch would fit") {
 		t.Errorf("weights alone that are too large: %v", err)
+	}
+}
+
+// Where inputs do not fit beside a network, the batch that would fit is that of all: 31 kB of
+// an image, and 69 kB in each of two inputs.
+func TestOutOfMemoryOfInputs(t *testing.T) {
+	emulated(t)
+	t.Setenv("SLUICE_EMU_MEMORY", fmt.Sprint(1<<20))
+	e := open(t)
+	if _, err := e.Alloc([]net.Spec{{Name: "x", Kind: net.Map, Shape: net.Shape{N: 20, C: 30, H: 16, W: 16}, To: -1}}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.NewInput(net.InputSpec{N: 20, H: 90, W: 64}); err == nil || !strings.Contains(err.Error(), "a batch of 6 instead of 20 would fit") {
+		t.Errorf("an input that does not fit beside a network: %v", err)
 	}
 }
 

@@ -34,6 +34,7 @@ type input struct {
 	closed  bool
 	n       int
 
+	reply              chan error // to Load and Tensors
 	loadFunc, takeFunc func() error
 }
 
@@ -57,14 +58,14 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
-	ts, err := e.Alloc([]net.Spec{
+	ts, err := e.alloc([]net.Spec{
 		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
 		{Name: "labels", Shape: net.Shape{N: 1, C: s.N, H: 1, W: 1}, Kind: net.Vector, To: -1},
-	})
+	}, 2)
 	if err != nil {
 		return nil, err
 	}
-	in := &input{e: e, spec: s, x: ts[0], labels: ts[1], at: partsOf(s)}
+	in := &input{e: e, spec: s, x: ts[0], labels: ts[1], at: partsOf(s), reply: make(chan error)}
 	in.loadFunc, in.takeFunc = in.enqueue, in.take
 	if err := e.call(in.open); err != nil {
 		return nil, fmt.Errorf("cuda: an input: %w", err)
@@ -140,7 +141,7 @@ func (in *input) Load(b net.ImageBatch) error {
 		copy(in.pixels, b.Pixels)
 	}
 	in.pending.Add(1)
-	err = in.e.call(in.loadFunc)
+	err = in.e.ask(in.loadFunc, in.reply)
 	if err != nil {
 		in.e.stick(err)
 		in.pending.Done()
@@ -160,8 +161,14 @@ func put[T int32 | float32](to []byte, from []T) {
 	}
 }
 
-// enqueue starts the copy and what makes numbers of it, by the owner.
-func (in *input) enqueue() error {
+// enqueue starts the copy and what makes numbers of it, by the owner. After an error the
+// batch's memory is no longer read.
+func (in *input) enqueue() (err error) {
+	defer func() {
+		if err != nil {
+			_ = in.e.copy.Synchronize() // what it says is the error, or follows from it
+		}
+	}()
 	e := in.e
 	if err := in.free.Record(e.compute); err != nil {
 		return fmt.Errorf("loading a batch: CUDA says %w", err)
@@ -221,7 +228,7 @@ func (in *input) Tensors() (x, labels *net.Tensor, err error) {
 	if err := in.e.failed(); err != nil {
 		return nil, nil, err
 	}
-	if err := in.e.call(in.takeFunc); err != nil {
+	if err := in.e.ask(in.takeFunc, in.reply); err != nil {
 		in.e.stick(err)
 		return nil, nil, in.e.failed()
 	}
@@ -253,7 +260,7 @@ func (in *input) Close() error {
 	in.pending.Wait()
 	in.e.pinned.Free(in.host)
 	in.host = nil
-	return in.e.call(func() error {
+	return in.e.ask(func() error {
 		err := cu.DestroyEvent(&in.free)
 		if err == nil {
 			err = cu.DestroyEvent(&in.loaded)
@@ -262,7 +269,7 @@ func (in *input) Close() error {
 			return fmt.Errorf("cuda: closing an input: CUDA says %w", err)
 		}
 		return nil
-	})
+	}, in.reply)
 }
 
 // waiter gives batches back when they have been copied. It waits on a thread of its own,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"gorgonia.org/cu"
 
@@ -24,6 +25,9 @@ type buffer struct {
 
 func at(t *net.Tensor) cu.DevicePtr { return t.Mem.(*buffer).at }
 
+// mostElements is what kernels count in 32 bits, also in a last block that reaches beyond.
+const mostElements = math.MaxInt32 - 1<<14
+
 // bytesOf is how much memory a tensor takes.
 func bytesOf(s net.Spec) (int, error) {
 	d := s.Shape
@@ -32,7 +36,7 @@ func bytesOf(s net.Spec) (int, error) {
 		if d < 1 {
 			return 0, fmt.Errorf("tensor %q has the empty shape %v", s.Name, s.Shape)
 		}
-		if d > (math.MaxInt32-align)/n { // kernels count elements in 32 bits
+		if d > mostElements/n {
 			return 0, fmt.Errorf("tensor %q of shape %v is too large for the card's kernels", s.Name, s.Shape)
 		}
 		n *= d
@@ -72,7 +76,10 @@ func (e *Engine) Size(specs []net.Spec) int64 {
 }
 
 // Alloc makes tensors, sharing memory where lifetimes do not meet.
-func (e *Engine) Alloc(specs []net.Spec) ([]*net.Tensor, error) {
+func (e *Engine) Alloc(specs []net.Spec) ([]*net.Tensor, error) { return e.alloc(specs, 1) }
+
+// alloc is Alloc of tensors that there will be so many times, which is for its advice alone.
+func (e *Engine) alloc(specs []net.Spec, times int) ([]*net.Tensor, error) {
 	if err := e.failed(); err != nil {
 		return nil, err
 	}
@@ -102,11 +109,12 @@ func (e *Engine) Alloc(specs []net.Spec) ([]*net.Tensor, error) {
 		return err
 	})
 	if errors.As(err, &short) {
-		short.batch, short.fits = e.batchThatFits(specs, short.free)
+		e.advise(short, slices.Repeat([][]net.Spec{specs}, times), 0)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
+	e.held, e.heldBytes = append(e.held, slices.Clone(specs)), e.heldBytes+int64(total)
 	return tensors, nil
 }
 
@@ -185,24 +193,35 @@ func (o *outOfMemory) Error() string {
 	return s + "; no batch would fit"
 }
 
+// advise says which batch would fit: of all that there is and the wanted tensors, beside so
+// many bytes.
+func (e *Engine) advise(short *outOfMemory, wanted [][]net.Spec, beside int64) {
+	short.batch, short.fits = e.batchThatFits(slices.Concat(e.held, wanted), short.free+e.heldBytes-beside)
+}
+
 // batchThatFits is the batch of these tensors, and the largest whose tensors would take
-// at most so many bytes.
-func (e *Engine) batchThatFits(specs []net.Spec, free int64) (batch, fits int) {
-	for _, s := range specs {
-		if s.Kind == net.Map {
-			batch = max(batch, s.Shape.N)
+// at most so many bytes. Tensors of a group may share memory.
+func (e *Engine) batchThatFits(groups [][]net.Spec, free int64) (batch, fits int) {
+	for _, specs := range groups {
+		for _, s := range specs {
+			if s.Kind == net.Map {
+				batch = max(batch, s.Shape.N)
+			}
 		}
 	}
-	scaled := make([]net.Spec, len(specs))
 	for low, high := 0, batch; low < high; {
 		n := (low + high + 1) / 2
-		for i, s := range specs {
-			if (s.Kind == net.Map || s.Kind == net.Index) && s.Shape.N == batch {
-				s.Shape.N = n
+		var size int64
+		for _, specs := range groups {
+			scaled := slices.Clone(specs)
+			for i, s := range scaled {
+				if (s.Kind == net.Map || s.Kind == net.Index) && s.Shape.N == batch {
+					scaled[i].Shape.N = n
+				}
 			}
-			scaled[i] = s
+			size += e.Size(scaled)
 		}
-		if e.Size(scaled) <= free {
+		if size <= free {
 			low, fits = n, n
 		} else {
 			high = n - 1
@@ -242,6 +261,9 @@ func (e *Engine) need(bytes int) (cu.DevicePtr, bool) {
 		}
 		return err
 	})
+	if short := (*outOfMemory)(nil); errors.As(err, &short) {
+		e.advise(short, nil, int64(bytes))
+	}
 	if err != nil {
 		e.stick(err)
 	}

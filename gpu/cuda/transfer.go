@@ -179,9 +179,15 @@ func turn(op, tensor string, y, x cu.DevicePtr, n, a, b int) launch {
 	return l
 }
 
-// land waits for all that was launched, by the owner, and asks whether a label was wrong.
+// land waits for all that was launched, by the owner, and asks whether a label was wrong. It
+// waits by an event that gives the processor to others (the decoders): to wait for the stream
+// keeps one busy, which is quicker for what is short.
 func (e *Engine) land() error {
-	if err := e.compute.Synchronize(); err != nil {
+	err := e.landing.Record(e.compute)
+	if err == nil {
+		err = e.landing.Synchronize()
+	}
+	if err != nil {
 		return e.flight.lost(err)
 	}
 	e.flight.landed()

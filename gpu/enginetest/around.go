@@ -72,6 +72,16 @@ func testInPlace(t *testing.T, newEngine func() net.Engine) {
 	e.Dropout(ts[2], ts[0], 0.5, key)
 	e.Dropout(ts[0], ts[0], 0.5, key)
 	compare(t, "dropout in place", get(e, ts[0]), wide(get(e, ts[2])), 0)
+	for _, act := range []net.Activation{net.ReLU, net.Tanh} {
+		e.Upload(ts[0], a)
+		e.Activate(ts[2], ts[0], act)
+		e.Activate(ts[0], ts[0], act)
+		compare(t, fmt.Sprintf("activation %d in place", act), get(e, ts[0]), wide(get(e, ts[2])), 0)
+		e.Upload(ts[1], b)
+		e.ActivateGrad(ts[2], ts[1], ts[0], act)
+		e.ActivateGrad(ts[1], ts[1], ts[0], act)
+		compare(t, fmt.Sprintf("slope of activation %d in place", act), get(e, ts[1]), wide(get(e, ts[2])), 0)
+	}
 	sync(t, e)
 }
 

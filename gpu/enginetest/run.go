@@ -46,6 +46,7 @@ func Run(t *testing.T, newEngine func() net.Engine) {
 	}{
 		{"Border", testBorder},
 		{"InPlace", testInPlace},
+		{"DropoutOfParts", testDropoutOfParts},
 		{"Softmax", testSoftmax},
 		{"SGD", testSGD},
 		{"Gradients", testGradients},
