@@ -89,11 +89,14 @@ type Train struct {
 	savedAt  time.Time
 }
 
+// maxEpochs keeps the number of all steps below 2^63.
+const maxEpochs = 1_000_000_000
+
 // NewTrain makes the train stage; mistakes in the options are errors.
 func NewTrain(o TrainOptions) (*Train, error) {
 	var errs []error
-	if o.Epochs < 1 {
-		errs = append(errs, config.Fieldf("epochs", "must be at least 1, is %d", o.Epochs))
+	if o.Epochs < 1 || o.Epochs > maxEpochs {
+		errs = append(errs, config.Fieldf("epochs", "must be from 1 to %d, is %d", maxEpochs, o.Epochs))
 	}
 	if o.LogEvery < 1 {
 		errs = append(errs, config.Fieldf("log_every", "must be at least 1, is %d", o.LogEvery))

@@ -504,10 +504,10 @@ func TestTrainRefusesALineItCannotLearnFrom(t *testing.T) {
 func TestTrainChecksItsOptions(t *testing.T) {
 	good := trainOptions(t, smallNet+"epochs: 1")
 	for want, edit := range map[string]func(*TrainOptions){
-		"epochs must be at least 1, is 0":          func(o *TrainOptions) { o.Epochs = 0 },
-		"log_every must be at least 1, is -1":      func(o *TrainOptions) { o.LogEvery = -1 },
-		"validate_every must be at least 0":        func(o *TrainOptions) { o.ValidateEvery = -1 },
-		`device must be auto, cpu or cuda, is "tp`: func(o *TrainOptions) { o.Device = "tpu" },
+		"epochs must be from 1 to 1000000000, is 0": func(o *TrainOptions) { o.Epochs = 0 },
+		"log_every must be at least 1, is -1":       func(o *TrainOptions) { o.LogEvery = -1 },
+		"validate_every must be at least 0":         func(o *TrainOptions) { o.ValidateEvery = -1 },
+		`device must be auto, cpu or cuda, is "tp`:  func(o *TrainOptions) { o.Device = "tpu" },
 	} {
 		o := good
 		edit(&o)

@@ -34,14 +34,15 @@ func DefaultSolver() Solver {
 // Check finds mistakes; the solver is taken to be the field "solver".
 func (s Solver) Check() error {
 	var errs []error
-	if !(s.LR > 0) || math.IsInf(s.LR, 0) {
-		errs = append(errs, config.Fieldf("solver.lr", "must be greater than 0, is %g", s.LR))
+	// An update multiplies by it in 32 bits, where it must not be 0 or infinite.
+	if rate := float32(s.LR); !(rate > 0) || math.IsInf(float64(rate), 0) {
+		errs = append(errs, config.Fieldf("solver.lr", "must be greater than 0, and a number of 32 bits, is %g", s.LR))
 	}
 	if !(s.Momentum >= 0 && s.Momentum < 1) {
 		errs = append(errs, config.Fieldf("solver.momentum", "must be at least 0 and less than 1, is %g", s.Momentum))
 	}
-	if !(s.WeightDecay >= 0) || math.IsInf(s.WeightDecay, 0) {
-		errs = append(errs, config.Fieldf("solver.weight_decay", "must not be negative, is %g", s.WeightDecay))
+	if !(s.WeightDecay >= 0 && s.WeightDecay <= math.MaxFloat32) {
+		errs = append(errs, config.Fieldf("solver.weight_decay", "must not be negative, nor beyond a number of 32 bits, is %g", s.WeightDecay))
 	}
 	for _, f := range []struct {
 		name  string

@@ -162,6 +162,10 @@ type (
 		Resume(ctx context.Context, env *Env) (start Cursor, step int, err error)
 	}
 
+	// Outputer is a sink that says which files and folders it writes, by their paths in the run
+	// folder. No two sinks of a run may write the same.
+	Outputer interface{ Outputs() []string }
+
 	// Checkpointer is a sink that keeps checkpoints: it says how often it wants one.
 	Checkpointer interface{ Checkpoints() Checkpoints }
 

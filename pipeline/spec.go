@@ -115,8 +115,9 @@ func (c *Count) UnmarshalConfig(d *config.Decoder, n *yaml.Node) {
 	v := 0
 	if d.Decode(n, &v) && (v < 1 || v > maxCount) {
 		d.Wrong(n, fmt.Sprintf("auto, or from 1 to %d", maxCount))
+		v = 0 // for the checks that come after it, some of which start threads
 	}
-	*c = Count(max(v, 0))
+	*c = Count(v)
 }
 
 // MarshalYAML gives the form that UnmarshalConfig reads.

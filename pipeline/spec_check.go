@@ -113,6 +113,7 @@ func (c *checker) check() {
 		_, c.env.Survey = surveyed(c.Source, c.Samples)
 	}
 	c.checkpoints()
+	c.outputs()
 	if counted {
 		c.env.Classes = c.classes(c.Source)
 	}
@@ -177,6 +178,30 @@ func (c *checker) checkpoints() {
 		}
 		wants := keeper.Checkpoints()
 		c.env.Checkpoints = &wants
+	}
+}
+
+// outputs holds sinks to write each a file of its own.
+func (c *checker) outputs() {
+	type output struct{ path, sink string }
+	var all []output
+	for _, k := range c.Sinks {
+		o, ok := k.Value.(Outputer)
+		if !ok {
+			continue
+		}
+		c.ask(k.part(), func() error {
+			for _, name := range o.Outputs() {
+				path := filepath.ToSlash(filepath.Clean(name))
+				for _, b := range all {
+					if path == b.path || strings.HasPrefix(path, b.path+"/") || strings.HasPrefix(b.path, path+"/") {
+						return fmt.Errorf("it would write %s, and %s before it writes %s: give one of them another name, or take it out", path, b.sink, b.path)
+					}
+				}
+				all = append(all, output{path, k.Name})
+			}
+			return nil
+		})
 	}
 }
 

@@ -69,6 +69,9 @@ func NewCheckpoints(o CheckpointsOptions) (*CheckpointsSink, error) {
 	return &CheckpointsSink{opt: o, disk: realDisk{}}, nil
 }
 
+// Outputs is the folder.
+func (s *CheckpointsSink) Outputs() []string { return []string{net.CheckpointDir} }
+
 // Accepts only checkpoints.
 func (s *CheckpointsSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Checkpoint }
 

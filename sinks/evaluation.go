@@ -64,6 +64,9 @@ func ClassAccuracies(outcomes []pipeline.Outcome) []ClassAccuracy {
 	return rows
 }
 
+// Outputs are the two files.
+func (s *EvaluationSink) Outputs() []string { return []string{classesFile, confusionFile} }
+
 // Accepts only evaluations.
 func (s *EvaluationSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Evaluation }
 

@@ -161,6 +161,9 @@ func NewFeatures(o FeaturesOptions) (*FeaturesSink, error) {
 // Border is the images a part.
 func (s *FeaturesSink) Border() int { return s.opt.RowsPerPart }
 
+// Outputs is the folder.
+func (s *FeaturesSink) Outputs() []string { return []string{s.opt.Dir} }
+
 // Accepts only features.
 func (s *FeaturesSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Features }
 

@@ -73,5 +73,9 @@ func inRunFolder(option, name string) error {
 	if !filepath.IsLocal(name) || filepath.Clean(name) == "." {
 		return config.Fieldf(option, "must be a file inside the run folder, is %q; give a plain name", name)
 	}
+	switch filepath.ToSlash(filepath.Clean(name)) {
+	case "run.json", "resolved.yaml":
+		return config.Fieldf(option, "must not be %s, which says what the run was made of; give another name", name)
+	}
 	return nil
 }

@@ -57,6 +57,14 @@ func NewMetrics(o MetricsOptions) (*MetricsSink, error) {
 	return &MetricsSink{opt: o}, nil
 }
 
+// Outputs are the JSON lines, and the table if there is one.
+func (m *MetricsSink) Outputs() []string {
+	if m.opt.Parquet == "" {
+		return []string{m.opt.File}
+	}
+	return []string{m.opt.File, m.opt.Parquet}
+}
+
 // Accepts metrics, and checkpoints to sync the metrics before them.
 func (m *MetricsSink) Accepts(k pipeline.Kind) bool {
 	return k == pipeline.Metrics || k == pipeline.Checkpoint

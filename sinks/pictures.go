@@ -55,6 +55,9 @@ func NewPictures(o PicturesOptions) (*PicturesSink, error) {
 	return &PicturesSink{opt: o}, nil
 }
 
+// Outputs are the pictures.
+func (p *PicturesSink) Outputs() []string { return []string{curvesFile, kernelsFile, matrixPicture} }
+
 // Accepts metrics, weights, checkpoints and evaluations.
 func (p *PicturesSink) Accepts(k pipeline.Kind) bool {
 	return k == pipeline.Metrics || k == pipeline.Weights || k == pipeline.Checkpoint || k == pipeline.Evaluation

@@ -64,6 +64,9 @@ func NewQuarantine(o QuarantineOptions) (*QuarantineSink, error) {
 	return &QuarantineSink{opt: o}, nil
 }
 
+// Outputs is the file.
+func (q *QuarantineSink) Outputs() []string { return []string{q.opt.File} }
+
 // Accepts bad samples, and checkpoints to sync the journal before them.
 func (q *QuarantineSink) Accepts(k pipeline.Kind) bool {
 	return k == pipeline.Quarantine || k == pipeline.Checkpoint

@@ -43,6 +43,9 @@ func NewWeights(o WeightsOptions) (*WeightsSink, error) {
 	return &WeightsSink{opt: o}, nil
 }
 
+// Outputs is the file.
+func (s *WeightsSink) Outputs() []string { return []string{s.opt.File} }
+
 // Accepts only weights.
 func (s *WeightsSink) Accepts(k pipeline.Kind) bool { return k == pipeline.Weights }
 
