@@ -425,6 +425,18 @@ func table() []opCase {
 	conv(2, 270, 5, 6, 8, net.Conv{Size: 3, Stride: 1, Pad: 2, Act: net.ReLU})             // and more channels than one sum
 	conv(1, 4, 11, 13, 150, net.Conv{Size: 3, Stride: 1, Pad: 3, Groups: 2})               // padding wider than the window less one
 	conv(7, 6, 13, 10, 26, net.Conv{Size: 5, Stride: 1, Pad: 2, Groups: 2, Act: net.Tanh}) // more tiles of 3 than a block
+	// Windows of 3 or 5 cells of stride x stride pixels.
+	conv(2, 3, 40, 43, 40, net.Conv{Size: 11, Stride: 4, Pad: 2, Act: net.ReLU}) // torchvision's conv1, small
+	conv(2, 5, 20, 23, 6, net.Conv{Size: 5, Stride: 2, Pad: 2, Act: net.ReLU})
+	conv(1, 4, 12, 9, 3, net.Conv{Size: 6, Stride: 2, Pad: 1, Act: net.Tanh})    // whole cells
+	conv(3, 4, 19, 25, 33, net.Conv{Size: 7, Stride: 3, Pad: 3})                 // one row of the last cell
+	conv(1, 2, 40, 31, 3, net.Conv{Size: 9, Stride: 2, Pad: 4})                  // 5 cells
+	conv(2, 3, 17, 18, 20, net.Conv{Size: 10, Stride: 2})                        // and whole ones
+	conv(1, 7, 9, 5, 4, net.Conv{Size: 9, Stride: 4, Pad: 8})                    // padding of two cells
+	conv(1, 1, 5, 5, 1, net.Conv{Size: 5, Stride: 2})                            // one output
+	conv(9, 6, 22, 24, 40, net.Conv{Size: 5, Stride: 2, Pad: 1, Act: net.ReLU})  // more tiles than a block
+	conv(2, 70, 7, 6, 8, net.Conv{Size: 5, Stride: 2, Pad: 2, Act: net.ReLU})    // more channels than one sum
+	conv(1, 3, 100, 30, 3, net.Conv{Size: 13, Stride: 5, Pad: 1, Act: net.ReLU}) // cells of 75 numbers
 	t = append(t,
 		denseCase(1, 1, 1, 1, 1, net.None),
 		denseCase(2, 3, 1, 1, 1100, net.ReLU),

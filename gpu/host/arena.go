@@ -95,9 +95,15 @@ type memory struct {
 	e       *Engine
 	f       []float32
 	idx     []uint16
-	shared  bool           // its halo is dirty before each use
-	scratch []float32      // for computing it, or for its planes
-	planes  *simd.Winograd // the form of the weights' planes that scratch holds; nil: none
+	shared  bool      // its halo is dirty before each use
+	scratch []float32 // for computing it, or for its planes
+	planes  planesOf  // the weights' planes that scratch holds
+}
+
+// planesOf is what planes of weights were made for; zero: none.
+type planesOf struct {
+	form   *simd.Winograd
+	stride int
 }
 
 // Alloc makes tensors, sharing memory where lifetimes do not meet.

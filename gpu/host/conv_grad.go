@@ -304,7 +304,11 @@ func (e *Engine) convDataGrad(dx, dy, w *net.Tensor, g net.Conv) {
 
 	size := total * j.w.height * j.w.width * j.w.o * j.tiles.Lanes
 	var shared, buf, alt int
-	f, t := e.form(dx.Shape, g, w.Shape), &e.jobs.wino
+	var f *simd.Winograd
+	t := &e.jobs.wino
+	if g.Stride == 1 {
+		f = e.form(dx.Shape, g, w.Shape)
+	}
 	if f != nil {
 		*t = dataGradOf(f, dx.Shape, &j.w, j.tiles)
 		t.x, t.y, t.pad = j.dy, j.dx, g.Size-1-g.Pad

@@ -25,17 +25,21 @@
 //
 // # Winograd
 //
-// Convolutions of stride 1 with a window of 3 or 5 are computed by Winograd's
-// algorithm where a count of the work says that it pays (Engine.form), in all three
-// passes: patches of the image become planes, which take the place of pixels in
-// Product and Outer, and the planes of the sums become outputs (simd.Winograd).
-// Those of the weights are made anew for every pass, or kept where no step changes
-// them. The three forms are F(4,3),
+// Convolutions with a window of 3 or 5 are computed by Winograd's algorithm where a
+// count of the work says that it pays (Engine.form), in all three passes: patches of
+// the image become planes, which take the place of pixels in Product and Outer, and the
+// planes of the sums become outputs (simd.Winograd). Those of the weights are made anew
+// for every pass, or kept where no step changes them. The three forms are F(4,3),
 // F(5,3) and F(3,5): AlexNet's maps of 13 and 27 pixels are 3 and 9 tiles of the last
 // two, which need 0.29 and 0.22 of the direct multiplications. The points they
 // evaluate at, 7/8, 1/4, 2, their negatives and infinity, round no more than those
 // of F(4,3) usually do, and a sum is cut at 128 products: 1.3e-6 to 2.5e-6 of the
 // numbers' size in all, where the direct way has 5e-7.
+//
+// A convolution with a stride is one of stride 1 over cells of stride x stride pixels,
+// whose numbers are one pixel's channels: AlexNet's first, 11 x 11 over 3 channels by 4,
+// is one of 3 x 3 over 48. Cells are read where they lie, too. The gradient of its input
+// is computed directly.
 //
 // # Order of sums
 //

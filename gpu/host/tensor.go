@@ -229,7 +229,7 @@ func (e *Engine) ready(op string, tensors ...*net.Tensor) bool {
 			return false
 		}
 		if op != "Conv" && op != "Download" { // who else is given weights may change them
-			m.planes = nil
+			m.planes = planesOf{}
 		}
 	}
 	return true

@@ -15,7 +15,7 @@ type Winograd int
 const (
 	WhereItPays Winograd = iota // told by the shape
 	Nowhere
-	Everywhere // of stride 1 with a window that there is a form for
+	Everywhere // with a window, in cells of stride x stride pixels, that there is a form for
 )
 
 // WithWinograd has an engine compute these convolutions by Winograd's algorithm.
@@ -39,16 +39,18 @@ const (
 
 // form gives the form of Winograd's algorithm that computes a convolution's pass
 // with the least work; nil where that is the direct one. Out is the shape of what
-// the pass has tiles of: y, or the input's gradient.
+// the pass has tiles of: y, or the input's gradient, which only the direct way
+// computes of a convolution with a stride.
 func (e *Engine) form(out net.Shape, g net.Conv, w net.Shape) *simd.Winograd {
-	if e.winograd == Nowhere || g.Stride != 1 {
+	groups := max(1, g.Groups)
+	if e.winograd == Nowhere || g.Stride > 1 && groups > 1 {
 		return nil
 	}
-	groups := max(1, g.Groups)
-	pairs, channels := float64(w.N/groups*w.C), float64(w.N/groups+w.C)
+	in := g.Stride * g.Stride * w.C
+	pairs, channels := float64(w.N/groups*in), float64(w.N/groups+in)
 	least := math.Inf(1)
 	if e.winograd == WhereItPays {
-		least = float64(out.H*out.W*g.Size*g.Size) * pairs
+		least = float64(out.H*out.W*g.Size*g.Size) * float64(w.N/groups*w.C)
 	}
 	transform, filter := float64(transformCost), float64(filterCost)
 	if e.level == simd.Generic {
@@ -56,7 +58,7 @@ func (e *Engine) form(out net.Shape, g net.Conv, w net.Shape) *simd.Winograd {
 	}
 	var best *simd.Winograd
 	for _, f := range simd.Winograds(e.level) {
-		if f.Size != g.Size {
+		if f.Size != cellsOf(g.Size, g.Stride) {
 			continue
 		}
 		grid := newGrid(f, out)
@@ -117,30 +119,8 @@ func (v *view) cut(p *simd.Patch, zeros []float32, n, h, w, side, c int) {
 	}
 }
 
-// zeroed gives zeros that nothing writes to.
-func (e *Engine) zeroed(n int) []float32 { return need(&e.zeros, n) }
-
-// filterJob transforms panels of weights. A task is a panel.
-type filterJob struct {
-	form      *simd.Winograd
-	panels, u []float32 // [panel][size][size][in][lanes], and of a plane [panel][in][lanes]
-	size      int       // of a panel in a plane
-	plane     int
-	back      bool // planes become weights
-}
-
-func (j *filterJob) do(w *worker, task int) {
-	p, size := &w.patch, j.form.Size
-	*p = simd.Patch{Step: 4 * j.size, To: size, High: size, Planes: &j.u[task*j.size], Plane: 4 * j.plane, N: j.size, Low: float32(math.Inf(-1))}
-	for i := range size {
-		p.Rows[i] = &j.panels[(task*size+i)*size*j.size]
-	}
-	if j.back {
-		j.form.FilterGrad(p)
-	} else {
-		j.form.Filter(p)
-	}
-}
+// zeroed has e.zeros be at least n zeros.
+func (e *Engine) zeroed(n int) { need(&e.zeros, n) }
 
 // winoJob is a convolution by Winograd's algorithm: the forward pass, or the
 // gradient of the input, which is one of dy. A task is a block of tiles and a
@@ -148,10 +128,11 @@ func (j *filterJob) do(w *worker, task int) {
 // plane after another, and transforms the sums.
 type winoJob struct {
 	grid
-	x, y          view
-	pad           int
+	cells
+	y             view
+	window        int // in pixels
 	groups        int
-	in, out       int // channels of a group
+	in, out       int // channels of a group, of cells and of y
 	tiles         *simd.Tiles
 	panels        int       // of outputs, of a group
 	u             []float32 // see filterJob
@@ -164,7 +145,6 @@ type winoJob struct {
 	vPlane        int
 	chunk         int // panels at a time
 	mPlane        int
-	zeros         []float32
 }
 
 // Blocks of tiles are small enough to stay in a core's share of the caches:
@@ -191,20 +171,27 @@ func (j *winoJob) cut(threads int) (shared, buf, alt int) {
 	j.vPlane = j.most*j.row + align
 	j.chunk = min(max(1, winoSums/(j.planes()*j.most*lanes)), j.panels)
 	j.mPlane = j.most*j.chunk*lanes + align
-	return j.planes() * j.uPlane, j.planes() * j.vPlane, j.planes() * j.mPlane
+	f := j.filter()
+	return j.planes() * j.uPlane, max(j.planes()*j.vPlane, f.copied()), max(j.planes()*j.mPlane, j.patch(j.form.Side))
+}
+
+// filter is the job that makes the planes of weights, without memory.
+func (j *winoJob) filter() filterJob {
+	return filterJob{form: j.form, size: j.in * j.tiles.Lanes, plane: j.uPlane, window: j.window, stride: j.stride}
 }
 
 // filters makes the planes of weights in panels.
 func (j *winoJob) filters(e *Engine, op string, panels, scratch []float32) {
 	j.u = scratch
 	f := &e.jobs.filter
-	*f = filterJob{form: j.form, panels: panels, u: j.u, size: j.in * j.tiles.Lanes, plane: j.uPlane}
+	*f = j.filter()
+	f.panels, f.u = panels, j.u
 	e.run(op, j.groups*j.panels, f)
 }
 
 // run runs the job, which was cut and has its filters.
 func (j *winoJob) run(e *Engine, op string) {
-	j.zeros = e.zeroed(simd.MaxSide * j.x.c)
+	e.zeroed(simd.MaxSide * j.x.c)
 	e.run(op, j.blocks*j.parts, j)
 }
 
@@ -225,13 +212,10 @@ func (j *winoJob) do(w *worker, task int) {
 
 // pixels transforms the pixels of tiles, into planes in the worker's buf.
 func (j *winoJob) pixels(w *worker, from, to int) {
-	p := &w.patch
-	*p = simd.Patch{Plane: 4 * j.vPlane, N: j.x.c}
+	w.patch = simd.Patch{Plane: 4 * j.vPlane}
 	for t := from; t < to; t++ {
-		image, h, v := j.at(t)
-		j.x.cut(p, j.zeros, image, h-j.pad, v-j.pad, j.form.Side, 0)
-		p.Planes = &w.buf[(t-from)*j.row]
-		j.form.Image(p)
+		n, h, v := j.at(t)
+		j.image(w, j.form, w.buf[(t-from)*j.row:], n, h, v)
 	}
 }
 
@@ -300,7 +284,7 @@ func (j *winoJob) outputs(w *worker, from, to, first, count int) {
 // winoConv is the forward pass.
 func (e *Engine) winoConv(f *simd.Winograd, y, x, w, b *net.Tensor, g net.Conv) {
 	j, weights := &e.jobs.wino, openWeight(w)
-	*j = forwardOf(f, y.Shape, &weights)
+	*j = forwardOf(f, y.Shape, &weights, g.Stride)
 	j.x, j.y, j.pad, j.bias, j.act = open(x), open(y), g.Pad, e.biased(b, &weights), g.Act
 	shared, buf, alt := j.cut(e.threads)
 	e.reserve(buf, alt)
@@ -308,17 +292,20 @@ func (e *Engine) winoConv(f *simd.Winograd, y, x, w, b *net.Tensor, g net.Conv) 
 	switch {
 	case len(m.scratch) < shared:
 		j.filters(e, "Conv", weights.f, need(&e.scratch, shared))
-	case m.planes == f: // of weights that have not changed
+	case m.planes == planesOf{f, g.Stride}: // of weights that have not changed
 		j.u = m.scratch
 	default:
 		j.filters(e, "Conv", weights.f, m.scratch)
 		if !e.stopped() {
-			m.planes = f
+			m.planes = planesOf{f, g.Stride}
 		}
 	}
 	j.run(e, "Conv")
 }
 
-func forwardOf(f *simd.Winograd, y net.Shape, w *weight) winoJob {
-	return winoJob{grid: newGrid(f, y), groups: w.groups, in: w.c, out: w.o, tiles: w.tiles, panels: w.panels}
+func forwardOf(f *simd.Winograd, y net.Shape, w *weight, stride int) winoJob {
+	return winoJob{
+		grid: newGrid(f, y), cells: cells{stride: stride, x: view{c: w.groups * w.c}}, window: w.height,
+		groups: w.groups, in: stride * stride * w.c, out: w.o, tiles: w.tiles, panels: w.panels,
+	}
 }

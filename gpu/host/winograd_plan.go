@@ -17,8 +17,8 @@ type winoPlan struct {
 }
 
 // winoPlan plans for all passes that specs have tensors for. Which of them belong to
-// a convolution is not known: it is taken to give every map of as many channels, at
-// a stride of 1.
+// a convolution is not known, nor its stride: it is taken to give every map of as many
+// channels, at every stride.
 func (e *Engine) winoPlan(specs []net.Spec) (p winoPlan) {
 	trains := false
 	for _, s := range specs {
@@ -35,28 +35,32 @@ func (e *Engine) winoPlan(specs []net.Spec) (p winoPlan) {
 			if _, err := elements(m, e.level); err != nil || m.Kind != net.Map {
 				continue
 			}
-			f := e.form(m.Shape, net.Conv{Size: s.Shape.H, Stride: 1, Groups: w.groups}, s.Shape)
-			if f == nil {
-				continue
-			}
-			if m.Shape.C == w.o*w.groups {
-				if isGradient(s) {
-					j := weightGradOf(f, m.Shape, w)
-					x, dy, sums := j.cut()
-					scratch = max(scratch, x+dy+sums)
-				} else {
-					j := forwardOf(f, m.Shape, &w)
-					shared, buf, alt := j.cut(e.threads)
-					if !trains {
-						scratch, shared = max(scratch, shared), 0
-					}
-					p.share(shared, buf, alt)
+			for stride := 1; stride <= s.Shape.H; stride++ {
+				f := e.form(m.Shape, net.Conv{Size: s.Shape.H, Stride: stride, Groups: w.groups}, s.Shape)
+				if f == nil {
+					continue
 				}
-			}
-			if trains && m.Shape.C == w.c*w.groups {
-				j := dataGradOf(f, m.Shape, &w, back)
-				shared, buf, alt := j.cut(e.threads)
-				p.share(shared+w.groups*j.panels*w.height*w.width*w.o*back.Lanes, buf, alt)
+				if m.Shape.C == w.o*w.groups {
+					if isGradient(s) {
+						j := weightGradOf(f, m.Shape, w, stride)
+						x, dy, sums := j.cut()
+						scratch = max(scratch, x+dy+sums)
+						back := j.filter()
+						p.share(0, back.copied(), j.patch(f.Side))
+					} else {
+						j := forwardOf(f, m.Shape, &w, stride)
+						shared, buf, alt := j.cut(e.threads)
+						if !trains {
+							scratch, shared = max(scratch, shared), 0
+						}
+						p.share(shared, buf, alt)
+					}
+				}
+				if trains && stride == 1 && m.Shape.C == w.c*w.groups {
+					j := dataGradOf(f, m.Shape, &w, back)
+					shared, buf, alt := j.cut(e.threads)
+					p.share(shared+w.groups*j.panels*w.height*w.width*w.o*back.Lanes, buf, alt)
+				}
 			}
 		}
 		if scratch > 0 {

@@ -18,10 +18,12 @@ func TestWinogradIsPlanned(t *testing.T) {
 	for _, level := range simd.Levels() {
 		e := New(3, level, WithWinograd(Everywhere))
 		defer e.Close()
+		strided := net.NewConv(10, 6)
+		strided.Stride, strided.Padding = 2, 2
 		plan, err := (net.Graph{Input: net.InputOptions{Scale: net.Triple{1, 1, 1}, Channels: "rgb"}, Layers: []net.Node{
-			{Name: "conv1", Layer: net.NewConv(20, 5)}, {Name: "conv2", Layer: net.NewConv(40, 3)}, {Name: "conv3", Layer: net.NewConv(30, 5)},
+			{Name: "conv0", Layer: strided}, {Name: "conv1", Layer: net.NewConv(20, 5)}, {Name: "conv2", Layer: net.NewConv(40, 3)}, {Name: "conv3", Layer: net.NewConv(30, 5)},
 			{Name: "fc4", Layer: net.NewDense(0)}, {Name: "softmax", Layer: net.SoftmaxLayer{}},
-		}}).Def().Plan(6, 30, 30, 5)
+		}}).Def().Plan(6, 60, 60, 5)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +51,7 @@ func TestWinogradIsPlanned(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer in.Close()
-		if err := in.Load(net.ImageBatch{N: 6, Pixels: make([]byte, 6*30*30*3), Labels: make([]int32, 6)}); err != nil {
+		if err := in.Load(net.ImageBatch{N: 6, Pixels: make([]byte, 6*60*60*3), Labels: make([]int32, 6)}); err != nil {
 			t.Fatal(err)
 		}
 		ctx := t.Context()
@@ -63,7 +65,7 @@ func TestWinogradIsPlanned(t *testing.T) {
 		if _, err := n.Stats(); err != nil {
 			t.Fatal(err)
 		}
-		if _, transformed := e.Passes(); transformed != 8 { // none for the images' gradient
+		if _, transformed := e.Passes(); transformed != 11 { // none for the images' gradient
 			t.Errorf("%v: %d passes by Winograd's algorithm", level, transformed)
 		}
 		if after := scratch(); after > before {
@@ -90,6 +92,10 @@ func TestWinogradWhereItPays(t *testing.T) {
 		{128, 16, 64, 64, net.Conv{Size: 3, Stride: 1}, 4},
 		{128, 13, 256, 384, net.Conv{Size: 3, Stride: 2}, 0},
 		{128, 55, 3, 96, net.Conv{Size: 11, Stride: 1}, 0},
+		{128, 55, 3, 96, net.Conv{Size: 11, Stride: 4}, 5},
+		{128, 55, 3, 96, net.Conv{Size: 11, Stride: 3}, 0}, // 4 cells
+		{128, 55, 48, 96, net.Conv{Size: 11, Stride: 4, Groups: 2}, 0},
+		{128, 14, 64, 64, net.Conv{Size: 5, Stride: 4}, 0},
 		{128, 32, 3, 8, net.Conv{Size: 3, Stride: 1}, 0},
 		{128, 1, 64, 64, net.Conv{Size: 3, Stride: 1}, 0},
 		{1, 13, 256, 384, net.Conv{Size: 3, Stride: 1}, 0}, // the filters would be transformed for one image
