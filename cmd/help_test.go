@@ -52,3 +52,27 @@ func TestHelp(t *testing.T) {
 		})
 	}
 }
+
+// The catalogue is as wide as a terminal at most, and has the fields of the file.
+func TestCatalogueIsNarrow(t *testing.T) {
+	var out bytes.Buffer
+	groups := catalogue()
+	listCatalogue(&out, groups, "pipeline")
+	for _, g := range groups {
+		for _, e := range g.entries {
+			if !tellEntry(&out, groups, e.name) {
+				t.Errorf("%s is not told", e.name)
+			}
+		}
+	}
+	for line := range strings.Lines(out.String()) {
+		if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > 80 {
+			t.Errorf("a line of %d columns: %s", n, line)
+		}
+	}
+	for _, want := range []string{"on_error: fail, skip or quarantine", "workers: auto", "shuffle: auto, true or false", "samples (field of the file: list of sample stages"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the catalogue does not tell %q", want)
+		}
+	}
+}

@@ -16,10 +16,12 @@ func newStages() *cobra.Command {
 	return &cobra.Command{
 		Use:   "stages [NAME]",
 		Short: "List all that a YAML can name, or tell the options of one",
-		Long: `Without an argument: every source, stage, sink, layer, preset and schedule.
+		Long: `Without an argument: the fields of the file, and every source, stage, sink,
+layer, preset and schedule.
 With a name: its options with their types, defaults and meaning.`,
 		Example: `  pipeline stages
-  pipeline stages random_crop`,
+  pipeline stages random_crop
+  pipeline stages run`,
 		Args: atMostOne,
 		RunE: func(c *cobra.Command, args []string) error {
 			out := &errWriter{w: c.OutOrStdout()}
@@ -48,9 +50,14 @@ type group struct {
 	also    string // true of each of them
 }
 
-// catalogue is all that this program has registered.
+// catalogue is all that this program has registered, after what a file is made of.
 func catalogue() []group {
+	var file []entry
+	for _, f := range pipeline.FileFields() {
+		file = append(file, entry{"field of the file: " + f.Type, f.Name, f.Doc, f.Fields})
+	}
 	return []group{
+		{title: fileTitle, entries: file},
 		{title: "sources (source:)", entries: entriesOf(pipeline.Sources)},
 		{title: "sample stages (samples:)", entries: entriesOf(pipeline.SampleStages)},
 		{title: "batch stages (batches:)", entries: entriesOf(pipeline.BatchStages)},
@@ -70,6 +77,8 @@ func entriesOf[T any](r *config.Registry[T]) []entry {
 	}
 	return entries
 }
+
+const fileTitle = "the file (YAML)"
 
 // docWidth is how wide texts are set: readable, and narrower than a terminal.
 const docWidth = 78
@@ -107,9 +116,9 @@ func tellEntry(out io.Writer, groups []group, name string) bool {
 				fmt.Fprintln(out)
 			}
 			found = true
-			fmt.Fprintf(out, "%s (%s)\n", e.name, e.kind)
+			indented(out, "", fmt.Sprintf("%s (%s)", e.name, e.kind))
 			indented(out, "  ", e.doc)
-			if len(e.fields) == 0 {
+			if len(e.fields) == 0 && g.title != fileTitle {
 				fmt.Fprintln(out, "\n  It has no options.")
 			}
 			tellFields(out, "  ", e.fields)
@@ -124,14 +133,15 @@ func tellEntry(out io.Writer, groups []group, name string) bool {
 
 func tellFields(out io.Writer, indent string, fields []config.Field) {
 	for _, f := range fields {
-		head := fmt.Sprintf("\n%s%s: %s", indent, f.Name, f.Type)
+		head := fmt.Sprintf("%s: %s", f.Name, f.Type)
 		switch {
 		case f.Required:
 			head += ", required"
 		case f.Default != "" && len(f.Fields) == 0:
 			head += ", default " + f.Default
 		}
-		fmt.Fprintln(out, head)
+		fmt.Fprintln(out)
+		indented(out, indent, head)
 		indented(out, indent+"    ", f.Doc)
 		tellFields(out, indent+"    ", f.Fields)
 	}

@@ -260,10 +260,8 @@ func Parse(file string, data []byte, sets []string) (*Spec, error) {
 	if err != nil {
 		return nil, err
 	}
-	spec := &Spec{
-		Batch: BatchSpec{Size: 128, Shuffle: "auto", Last: "auto"},
-		Run:   RunSpec{Dir: "runs", Stall: 5 * time.Minute, Grace: 2 * time.Minute},
-	}
+	spec := new(Spec)
+	*spec = defaultSpec()
 	var bad []error
 	for _, set := range sets {
 		if err := doc.Set(set, Spec{}); err != nil {
