@@ -191,6 +191,7 @@ func (v *Evaluate) Prepare(ctx context.Context, env *pipeline.Env) error {
 		if err != nil {
 			return err
 		}
+		traced(env, v.engine, m.net, m.feed)
 		v.scorer.members = append(v.scorer.members, m)
 	}
 	return nil

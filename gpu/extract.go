@@ -298,6 +298,7 @@ func (x *Extract) Prepare(ctx context.Context, env *pipeline.Env) error {
 		return err
 	}
 	x.feed.unlabelled = true
+	traced(env, x.engine, x.net, x.feed)
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"sluice/net"
 	"sluice/pipeline"
@@ -27,6 +28,8 @@ type feed struct {
 	labels []int32
 	// unlabelled loads no labels, whatever the source has.
 	unlabelled bool
+	// trace, unless nil, is told of the end of each load.
+	trace func(step int, began time.Time)
 
 	in      [2]net.Input
 	mapped  [2][]int32 // labels of the loaded batch, if they differ
@@ -71,9 +74,17 @@ func (f *feed) load(b *pipeline.Batch) error {
 		return err
 	}
 	b.Record.Retain()
+	release := b.Record.Release
+	if f.trace != nil {
+		step, began, done := b.Step, time.Now(), release
+		release = func() {
+			f.trace(step, began)
+			done()
+		}
+	}
 	err = f.in[slot].Load(net.ImageBatch{
 		N: images.N, Pixels: images.Pixels, Shift: images.Shift, Labels: labels, Origin: images.Origin, Flip: images.Flip,
-		Release: b.Record.Release,
+		Release: release,
 	})
 	if err != nil {
 		return err

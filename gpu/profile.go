@@ -163,16 +163,13 @@ func measure(ctx context.Context, e net.Engine, sub subject, steps int) (Profile
 	}
 	times := map[part][]float64{}
 	for i := range steps {
-		last := time.Now()
-		n.Watch(func(layer int, pass net.Pass) {
-			now := time.Now()
+		n.Watch(func(layer int, pass net.Pass, began time.Time) {
 			t := times[part{layer, pass}]
 			if len(t) == i {
 				t = append(t, 0)
 			}
-			t[i] += now.Sub(last).Seconds() * 1e3
+			t[i] += since(began)
 			times[part{layer, pass}] = t
-			last = now
 		})
 		if err := step(steps + 1 + i); err != nil {
 			return p, err

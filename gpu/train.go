@@ -191,6 +191,7 @@ func (t *Train) Prepare(ctx context.Context, env *pipeline.Env) error {
 	if t.feed, err = newFeed("train", t.net, env.Classes); err != nil {
 		return err
 	}
+	traced(env, t.engine, t.net, t.feed)
 	if accepts(env, pipeline.Weights) || env.Checkpoints != nil {
 		if t.snapshot, err = t.net.NewSnapshot(env.Checkpoints != nil); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"time"
 )
 
 // Roles of a NamedTensor.
@@ -45,7 +46,7 @@ type Network struct {
 	prob   []float32
 	loaded int // rows of the last Forward
 
-	watch func(layer int, p Pass)
+	watch func(layer int, p Pass, began time.Time)
 
 	smoothing    float32 // of labels
 	summed       int     // gradients that Accumulate has added up
@@ -190,8 +191,9 @@ func (n *Network) Forward(ctx context.Context, in Input, step int, train bool) e
 		if train {
 			f.Smoothing = n.smoothing
 		}
+		began := n.begins()
 		l.Layer.Forward(n.engine, f)
-		n.did(i, ForwardPass)
+		n.did(i, ForwardPass, began)
 	}
 	return nil
 }
@@ -208,13 +210,14 @@ func (n *Network) Backward(ctx context.Context) {
 		if !l.backward {
 			continue
 		}
+		began := n.begins()
 		l.Layer.Backward(n.engine, &l.frame)
 		for j, sum := range l.sums {
 			if sum != nil {
 				n.engine.Add(sum, sum, l.frame.DX[j])
 			}
 		}
-		n.did(i, BackwardPass)
+		n.did(i, BackwardPass, began)
 	}
 }
 
@@ -225,8 +228,9 @@ func (n *Network) Update(s SGD) {
 		panic("net: Update of a network made for inference")
 	}
 	for q := range n.trained() {
+		began := n.begins()
 		n.engine.SGD(q.w, q.v, q.dw, q.rule(s))
-		n.did(q.layer, UpdatePass)
+		n.did(q.layer, UpdatePass, began)
 	}
 	n.last = s
 }

@@ -1,6 +1,9 @@
 package net
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // Pass is one of the things that a step does to a layer.
 type Pass int
@@ -12,17 +15,28 @@ const (
 	UpdatePass // of one parameter
 )
 
-// Watch has f called after each pass of each layer, by its place in the plan, when
-// the engine has done all of it; nil is nobody. It is for measuring: engines that
-// work ahead of their caller have to wait.
-func (n *Network) Watch(f func(layer int, p Pass)) { n.watch = f }
+// String is forward, backward or update.
+func (p Pass) String() string { return [...]string{"forward", "backward", "update"}[p] }
 
-func (n *Network) did(layer int, p Pass) {
+// Watch has f called after each pass of each layer, by its place in the plan, when
+// the engine has done all of it, and told when it began; nil is nobody. It is for
+// measuring: engines that work ahead of their caller have to wait.
+func (n *Network) Watch(f func(layer int, p Pass, began time.Time)) { n.watch = f }
+
+// begins is the time, if anybody watches.
+func (n *Network) begins() (t time.Time) {
+	if n.watch != nil {
+		t = time.Now()
+	}
+	return t
+}
+
+func (n *Network) did(layer int, p Pass, began time.Time) {
 	if n.watch == nil {
 		return
 	}
 	if n.engine.Sync() == nil { // else the step's own Sync says it
-		n.watch(layer, p)
+		n.watch(layer, p, began)
 	}
 }
 

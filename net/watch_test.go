@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"time"
 
 	"sluice/net"
 )
@@ -17,7 +18,14 @@ func TestWatch(t *testing.T) {
 		pass  net.Pass
 	}
 	var got, want []event
-	n.Watch(func(layer int, p net.Pass) { got = append(got, event{layers[layer].Name, p}) })
+	last := time.Now()
+	n.Watch(func(layer int, p net.Pass, began time.Time) {
+		got = append(got, event{layers[layer].Name, p})
+		if now := time.Now(); began.Before(last) || now.Before(began) {
+			t.Errorf("%s %s began %v after the pass before it ended, %v before its own end", layers[layer].Name, p, began.Sub(last), now.Sub(began))
+		}
+		last = time.Now()
+	})
 	step(t, n, in, 0)
 	for _, l := range layers {
 		want = append(want, event{l.Name, net.ForwardPass})
@@ -40,7 +48,7 @@ func TestWatch(t *testing.T) {
 	if len(got) > 0 {
 		t.Errorf("nobody watches, and is told %v", got)
 	}
-	n.Watch(func(int, net.Pass) { t.Error("a pass of a step that was cancelled was told") })
+	n.Watch(func(int, net.Pass, time.Time) { t.Error("a pass of a step that was cancelled was told") })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := n.Forward(ctx, in, 2, true); err != nil {
