@@ -11,20 +11,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/apache/arrow/go/v17/arrow"
+	"github.com/apache/arrow/go/v17/arrow/array"
+	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"sluice/cmd"
 	"sluice/pipeline"
+	"sluice/stages"
 
 	_ "sluice/gpu"
 	_ "sluice/sinks"
-	_ "sluice/stages"
 )
 
 // Stages that misbehave, for the scripts.
@@ -57,7 +61,53 @@ func (stubborn) Process(context.Context, *pipeline.Batch, pipeline.Emit) error {
 }
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"pipeline": cmd.Main})
+	testscript.Main(m, map[string]func(){"pipeline": cmd.Main, "brightness": brightness})
+}
+
+// brightness is a program for the stage exec, right or wrong in the way that it is told.
+func brightness() {
+	how := os.Args[1]
+	schema := func(in *arrow.Schema) (*arrow.Schema, error) {
+		switch fields := in.Fields(); how {
+		case "hang":
+			time.Sleep(time.Hour)
+		case "no image":
+			return arrow.NewSchema(fields[1:], nil), nil
+		}
+		return arrow.NewSchema(append(in.Fields(), arrow.Field{Name: "brightness", Type: arrow.PrimitiveTypes.Float64}), nil), nil
+	}
+	answer := func(rec arrow.Record) (arrow.Record, error) {
+		images, err := pipeline.ImagesOf(rec)
+		if err != nil {
+			return nil, err
+		}
+		b := array.NewFloat64Builder(memory.DefaultAllocator)
+		defer b.Release()
+		size := images.H * images.W * 3
+		for i := range images.N {
+			sum := 0
+			for _, v := range images.Pixels[i*size : (i+1)*size] {
+				sum += int(v)
+			}
+			b.Append(float64(sum) / float64(size))
+		}
+		column := b.NewArray()
+		defer column.Release()
+		out, err := schema(rec.Schema())
+		return array.NewRecord(out, append(slices.Clone(rec.Columns()), column), rec.NumRows()), err
+	}
+	fmt.Fprintln(os.Stderr, "ready")
+	if how == "die" {
+		fmt.Fprintln(os.Stderr, "the weights of the program are not there")
+		os.Exit(3)
+	}
+	if how == "print" {
+		fmt.Println("Loading ...")
+	}
+	if err := stages.ServeExec(os.Stdin, os.Stdout, schema, answer); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 }
 
 // TestScripts runs the command as a user does; see testdata/script.

@@ -51,8 +51,9 @@ type ExecOptions struct {
 // (Env.Warn), a thousand lines of at most 1 KiB each.
 //
 // A batch's memory goes back when the program has read it; if it may have to be sent
-// again, when the answer is there. On Linux a program is killed with this
-// process, however that ends; elsewhere it sees the end of its input.
+// again, when the answer is there. A program is killed with all that it has started
+// when the run ends. Should this process be killed itself, on Linux the kernel kills the program;
+// what that has started, and elsewhere the program too, sees the end of its input.
 type Exec struct {
 	opt  ExecOptions
 	name string // of the program, for messages

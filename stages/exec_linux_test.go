@@ -61,21 +61,28 @@ func TestExecLeavesNoOrphan(t *testing.T) {
 	gone(t, child)
 }
 
-// A run that is killed does so too, as far as its own programs go.
+// A run that is killed does so too: the kernel kills its own programs, and what they
+// have started sees the end of its input, if that was theirs.
 func TestExecOfKilledParent(t *testing.T) {
 	t.Setenv(programVariable, "1")
-	file := filepath.Join(t.TempDir(), "numbers")
-	parent := exec.Command(os.Args[0], "parent", file)
-	if err := parent.Start(); err != nil {
-		t.Fatal(err)
+	for _, kind := range []string{"family", "wrapper"} {
+		file := filepath.Join(t.TempDir(), "numbers")
+		parent := exec.Command(os.Args[0], "parent", kind, file)
+		if err := parent.Start(); err != nil {
+			t.Fatal(err)
+		}
+		program, child := family(t, file)
+		if err := parent.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := parent.Wait(); err == nil {
+			t.Error("the parent was not killed")
+		}
+		gone(t, program)
+		if kind == "wrapper" {
+			gone(t, child)
+		} else { // this one reads no input
+			_ = syscall.Kill(child, syscall.SIGKILL)
+		}
 	}
-	program, child := family(t, file)
-	defer func() { _ = syscall.Kill(child, syscall.SIGKILL) }() // it reads no input, so it does not see the end
-	if err := parent.Process.Kill(); err != nil {
-		t.Fatal(err)
-	}
-	if err := parent.Wait(); err == nil {
-		t.Error("the parent was not killed")
-	}
-	gone(t, program)
 }

@@ -156,13 +156,26 @@ func misbehave(args []string) error {
 			return err
 		}
 		answer = before(0, func() error { time.Sleep(time.Hour); return nil })
-	case "parent": // runs a stage whose program hangs, to be killed
-		x, err := NewExec(ExecOptions{Command: []string{os.Args[0], "family", args[1]}, Workers: 1, Ordered: true, Timeout: time.Hour, StartTimeout: time.Minute})
+	case "wrapper": // lets a child do the work, with its own standard input and output
+		child, err := os.StartProcess(os.Args[0], []string{os.Args[0], "sum"}, &os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}})
 		if err != nil {
 			return err
 		}
-		_, err = through(context.Background(), x, batches(1, 4))
+		if err := os.WriteFile(args[1], fmt.Appendf(nil, "%d %d", os.Getpid(), child.Pid), 0o666); err != nil {
+			return err
+		}
+		_, err = child.Wait()
 		return err
+	case "parent": // runs a stage with the program that it is told, to be killed
+		x, err := NewExec(ExecOptions{Command: append([]string{os.Args[0]}, args[1:]...), Workers: 1, Ordered: true, Timeout: time.Hour, StartTimeout: time.Minute})
+		if err != nil {
+			return err
+		}
+		if err := x.Process(context.Background(), batches(1, 4)[0], nil); err != nil {
+			return err
+		}
+		time.Sleep(time.Hour)
+		return nil
 	default:
 		return fmt.Errorf("no program %q", args[0])
 	}
