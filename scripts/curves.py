@@ -9,7 +9,7 @@ validations there is a right half, of their top-1. A run that goes on is drawn a
 it is. It needs matplotlib (pip install matplotlib).
 
 With --differences it says, too, how far the losses of each two runs are apart, as a
-table: of the first step that both have, and, of the means of --smooth values, the root
+table: of the first step that both have, and, of the means of --smooth steps, the root
 of the mean square and the greatest.
 """
 
@@ -46,9 +46,17 @@ def events(name):
 
 
 def smoothed(run, n):
-    """Steps, and the mean loss of the n values that end there."""
-    step, loss = [e["step"] for e in run["step"]], [e["loss"] for e in run["step"]]
-    return dict(zip(step[n - 1 :], (sum(loss[k : k + n]) / n for k in range(len(loss) - n + 1))))
+    """The mean loss of the n steps up to each that is told of, or of a few more where several share a value."""
+    out, window, before = {}, [], 0
+    for e in run["step"]:
+        window.append((e["step"] - before, e["loss"]))
+        before = e["step"]
+        while sum(steps for steps, _ in window[1:]) >= n:
+            del window[0]
+        total = sum(steps for steps, _ in window)
+        if total >= n:
+            out[e["step"]] = sum(steps * loss for steps, loss in window) / total
+    return out
 
 
 def differences(runs, n):
@@ -67,7 +75,7 @@ def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("groups", nargs="+", metavar="NAME=LABEL")
     p.add_argument("-o", dest="out", required=True, metavar="FILE.png")
-    p.add_argument("--smooth", type=int, default=1, metavar="N", help="average so many values of the loss")
+    p.add_argument("--smooth", type=int, default=1, metavar="N", help="average the loss over so many steps")
     p.add_argument("--differences", action="store_true", help="print how far apart the losses of each two runs are")
     args = p.parse_args()
     if args.smooth < 1:
