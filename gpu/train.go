@@ -425,11 +425,11 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 	if every := t.opt.ValidateEvery; t.env.Validate != nil && (last || every > 0 && (epoch+1)%every == 0) {
 		s := newScorer(t.engine, t.net, t.feed)
 		if err := t.env.Validate(ctx, s); err != nil {
-			return fmt.Errorf("validation after epoch %d: %w", epoch, err)
+			return fmt.Errorf("validation after epoch %d: %w", epoch+1, err)
 		}
 		var err error
 		if result, err = s.result(); err != nil {
-			return fmt.Errorf("validation after epoch %d: %w", epoch, err)
+			return fmt.Errorf("validation after epoch %d: %w", epoch+1, err)
 		}
 		accuracy, rows = &result.Top1, s.sum.stats.Rows
 	}
@@ -481,7 +481,7 @@ func at(ctx context.Context, p *loaded, err error) error {
 	if ctx.Err() != nil {
 		return err
 	}
-	return fmt.Errorf("epoch %d, step %d: %w", p.epoch, p.step, err)
+	return fmt.Errorf("epoch %d, step %d: %w", p.epoch+1, p.step, err)
 }
 
 func accepts(env *pipeline.Env, k pipeline.Kind) bool { return env.Accepts != nil && env.Accepts(k) }

@@ -387,7 +387,7 @@ func TestTrainStopsWhenItDiverges(t *testing.T) {
 	if err == nil {
 		err = s.Flush(t.Context(), out.emit)
 	}
-	if err == nil || !strings.Contains(err.Error(), "epoch 0, step 1: the loss is ") || !strings.Contains(err.Error(), "try a lower solver.lr (it is 1e+30 now)") ||
+	if err == nil || !strings.Contains(err.Error(), "epoch 1, step 1: the loss is ") || !strings.Contains(err.Error(), "try a lower solver.lr (it is 1e+30 now)") ||
 		!strings.HasSuffix(err.Error(), "the weights are still those after step 1; the batch's images are picture 6, picture 7, picture 8, picture 9, picture 10, picture 11") {
 		t.Errorf("error %v", err)
 	}

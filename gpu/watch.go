@@ -170,14 +170,14 @@ func (t *Train) say(epoch int, emit pipeline.Emit) error {
 		row := t.watched.Due[0]
 		t.watched.Due = t.watched.Due[1:]
 		if row.Event == "warning" && t.env.Warn != nil {
-			t.env.Warn(fmt.Sprintf("epoch %d, step %d: %s", epoch, t.done, row.Text))
+			t.env.Warn(fmt.Sprintf("epoch %d, step %d: %s", epoch+1, t.done, row.Text))
 		}
 		if err := t.emit(emit, epoch, row); err != nil {
 			return err
 		}
 	}
 	if t.watched.Lost != "" {
-		return fmt.Errorf("epoch %d, step %d: the run is lost (watch.lost is %s): %s", epoch, t.done, t.opt.Watch.Lost, t.watched.Lost)
+		return fmt.Errorf("epoch %d, step %d: the run is lost (watch.lost is %s): %s", epoch+1, t.done, t.opt.Watch.Lost, t.watched.Lost)
 	}
 	return nil
 }

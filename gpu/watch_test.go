@@ -56,7 +56,7 @@ func TestTrainSaysThatTheLossIsFlat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "epoch 0, step 8: the loss has stayed at 1.0"
+	want := "epoch 1, step 8: the loss has stayed at 1.0"
 	if len(said) != 1 || !strings.HasPrefix(said[0], want) || !strings.Contains(said[0], "ln(3)") || !strings.Contains(said[0], "bias: 0.1") {
 		t.Errorf("said %q, want one that begins with %q", said, want)
 	}
@@ -64,7 +64,7 @@ func TestTrainSaysThatTheLossIsFlat(t *testing.T) {
 		t.Errorf("metrics %+v", rows)
 	}
 	_, out, err = warned(t, flat+", lost: stop}", nil, atChance, 12, 2)
-	if err == nil || !strings.Contains(err.Error(), "epoch 0, step 8: the run is lost (watch.lost is stop): the loss has stayed") {
+	if err == nil || !strings.Contains(err.Error(), "epoch 1, step 8: the run is lost (watch.lost is stop): the loss has stayed") {
 		t.Errorf("error %v", err)
 	}
 	if out.weights != nil || len(out.of("warning")) != 1 {
@@ -112,7 +112,7 @@ func TestTrainSaysThatItGuesses(t *testing.T) {
 		t.Fatal(err)
 	}
 	// 60 steps are too few to judge.
-	want := "epoch 1, step 120: after epoch 2 the top-1 accuracy is 33.33 % over 18 images, no better than guessing among 3 classes (33.33 %)"
+	want := "epoch 2, step 120: after epoch 2 the top-1 accuracy is 33.33 % over 18 images, no better than guessing among 3 classes (33.33 %)"
 	if len(said) != 1 || !strings.HasPrefix(said[0], want) {
 		t.Errorf("said %q, want one that begins with %q", said, want)
 	}
@@ -156,7 +156,7 @@ func TestTrainWatchesLayers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(said) != 1 || !strings.HasPrefix(said[0], "epoch 0, step 4: 75 % of the units of conv1 are dead") {
+	if len(said) != 1 || !strings.HasPrefix(said[0], "epoch 1, step 4: 75 % of the units of conv1 are dead") {
 		t.Errorf("said %q", said)
 	}
 	var got []string
@@ -203,7 +203,7 @@ func TestTrainStopsBeforeABadUpdate(t *testing.T) {
 		said, out, err := warned(t, smallNet+"epochs: 1\nsolver: "+c.solver,
 			func(e net.Engine) net.Engine { return &poisonedGradient{Engine: e, at: c.at} },
 			func(s *Train, e *pipeline.Env) { stage = s; e.Checkpoints = nil }, 6, 1)
-		want := fmt.Sprintf("epoch 0, step %d: the loss is still ", c.step)
+		want := fmt.Sprintf("epoch 1, step %d: the loss is still ", c.step)
 		if err == nil || !strings.HasPrefix(err.Error(), want) || !strings.Contains(err.Error(), "the gradient of fc2.weight is not finite") ||
 			!strings.Contains(err.Error(), "the weights are still those after step 2") || !strings.HasSuffix(err.Error(), c.images) {
 			t.Errorf("error %v", err)

@@ -149,7 +149,7 @@ func (t *Train) take(ctx context.Context, epoch int) error {
 		for _, v := range w.Data {
 			if v-v != 0 { // true of NaN and of the infinities only
 				return fmt.Errorf("epoch %d, step %d: %s has become %g, so training has diverged: try a lower solver.lr (it is %g now); the weights of earlier epochs are as they were",
-					epoch, t.done, w.Name, v, t.lr)
+					epoch+1, t.done, w.Name, v, t.lr)
 			}
 		}
 	}

@@ -76,7 +76,7 @@ func (b *batcher) take(w *worker) error {
 	}
 	if allowed, bounded := b.policy.allowed(b.samples); bounded && b.cursor.Failed > allowed {
 		return fmt.Errorf("too many bad samples: %d of the %d in epoch %d, and on_error allows %d; the last is %w",
-			b.cursor.Failed, b.samples, b.cursor.Epoch, allowed, w.err)
+			b.cursor.Failed, b.samples, b.cursor.Epoch+1, allowed, w.err)
 	}
 	return nil
 }
@@ -156,10 +156,10 @@ func (b *batcher) endEpoch() error {
 	switch good := b.samples - b.cursor.Skipped; {
 	case good == 0:
 		return fmt.Errorf("every sample of epoch %d was left out: %d failed, %d were skipped by a stage",
-			b.cursor.Epoch, b.cursor.Failed, b.cursor.Skipped-b.cursor.Failed)
+			b.cursor.Epoch+1, b.cursor.Failed, b.cursor.Skipped-b.cursor.Failed)
 	case b.dropLast && good*b.layout.frame.views() < b.layout.rows:
 		return fmt.Errorf("epoch %d has %d good samples, less than one batch of %d, and a short last batch is dropped: make batch.size smaller",
-			b.cursor.Epoch, good, b.layout.rows)
+			b.cursor.Epoch+1, good, b.layout.rows)
 	}
 	if b.dropLast {
 		b.names = b.names[:0] // the buffer is filled anew

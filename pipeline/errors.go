@@ -25,7 +25,8 @@ type Error struct {
 	Stack []byte // where a panic came from, else nil
 }
 
-// Error gives "decode: flowers/a.jpg (epoch 0, sample 12): ...".
+// Error gives "decode: flowers/a.jpg (epoch 1, sample 12): ...". Epochs count from 1 in what people
+// read, and from 0 in a Key, as the index does.
 func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %v", e.place(), e.Err)
 }
@@ -36,9 +37,9 @@ func (e *Error) place() string {
 	case e.Key.Index < 0:
 		return e.Stage
 	case e.Name == "":
-		return fmt.Sprintf("%s: epoch %d, sample %d", e.Stage, e.Key.Epoch, e.Key.Index)
+		return fmt.Sprintf("%s: epoch %d, sample %d", e.Stage, e.Key.Epoch+1, e.Key.Index)
 	}
-	return fmt.Sprintf("%s: %s (epoch %d, sample %d)", e.Stage, e.Name, e.Key.Epoch, e.Key.Index)
+	return fmt.Sprintf("%s: %s (epoch %d, sample %d)", e.Stage, e.Name, e.Key.Epoch+1, e.Key.Index)
 }
 
 // Unwrap gives Err.

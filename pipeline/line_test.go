@@ -473,7 +473,7 @@ func TestSameErrorForAnyNumberOfWorkers(t *testing.T) {
 				return nil
 			})})
 			err := r.run(t.Context())
-			if want := "picky: img037.jpg (epoch 0, sample 37): late but first"; err == nil || err.Error() != want {
+			if want := "picky: img037.jpg (epoch 1, sample 37): late but first"; err == nil || err.Error() != want {
 				t.Fatalf("%d workers: %v, want %s", workers, err, want)
 			}
 			if e, ok := errors.AsType[*Error](err); !ok || e.Stage != "picky" || e.Key != (Key{0, 37}) {
@@ -583,14 +583,14 @@ func TestBudget(t *testing.T) {
 		want   string
 	}{
 		"within max":            {Policy{Skip: true, Max: 5}, 5, ""},
-		"above max":             {Policy{Skip: true, Max: 5}, 8, "too many bad samples: 6 of the 103 in epoch 0, and on_error allows 5; the last is picky: img005.jpg (epoch 0, sample 5): no good"},
+		"above max":             {Policy{Skip: true, Max: 5}, 8, "too many bad samples: 6 of the 103 in epoch 1, and on_error allows 5; the last is picky: img005.jpg (epoch 1, sample 5): no good"},
 		"within fraction":       {Policy{Quarantine: true, MaxFraction: 0.02}, 2, ""},
-		"above fraction":        {Policy{Quarantine: true, MaxFraction: 0.02}, 3, "too many bad samples: 3 of the 103 in epoch 0, and on_error allows 2; the last is picky: img002.jpg"},
+		"above fraction":        {Policy{Quarantine: true, MaxFraction: 0.02}, 3, "too many bad samples: 3 of the 103 in epoch 1, and on_error allows 2; the last is picky: img002.jpg"},
 		"fraction of one":       {Policy{Quarantine: true, MaxFraction: 0.0001}, 1, ""},
 		"the larger of the two": {Policy{Quarantine: true, Max: 7, MaxFraction: 0.02}, 7, ""},
 		"no bound":              {Policy{Skip: true}, 90, ""},
-		"all bad":               {Policy{Skip: true}, 103, "every sample of epoch 0 was left out: 103 failed, 0 were skipped by a stage"},
-		"fail":                  {Policy{}, 1, "picky: img000.jpg (epoch 0, sample 0): no good"},
+		"all bad":               {Policy{Skip: true}, 103, "every sample of epoch 1 was left out: 103 failed, 0 were skipped by a stage"},
+		"fail":                  {Policy{}, 1, "picky: img000.jpg (epoch 1, sample 0): no good"},
 	} {
 		for _, workers := range []int{1, 5} {
 			r := newRig(t, workers)
@@ -634,7 +634,7 @@ func TestBudgetGoesOnAfterAResume(t *testing.T) {
 		}
 		return nil
 	})})
-	if err := r.run(t.Context()); err == nil || !strings.Contains(err.Error(), "6 of the 103 in epoch 0") {
+	if err := r.run(t.Context()); err == nil || !strings.Contains(err.Error(), "6 of the 103 in epoch 1") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -666,7 +666,7 @@ func TestSkipsAreNoErrors(t *testing.T) {
 func TestTooFewForABatch(t *testing.T) {
 	r := newRig(t, 2)
 	r.DropLast, r.BatchSize = true, 104
-	if err := r.run(t.Context()); err == nil || !strings.Contains(err.Error(), "epoch 0 has 103 good samples, less than one batch of 104") {
+	if err := r.run(t.Context()); err == nil || !strings.Contains(err.Error(), "epoch 1 has 103 good samples, less than one batch of 104") {
 		t.Errorf("error is %v", err)
 	}
 }

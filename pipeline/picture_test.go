@@ -176,7 +176,7 @@ func TestPictureBlamesItsStage(t *testing.T) {
 			}
 		}
 		told, err := run(nil)
-		if err != nil || len(told) != 5 || !strings.HasPrefix(told[0], "promise: late (epoch 0, sample 0): it was decoded") {
+		if err != nil || len(told) != 5 || !strings.HasPrefix(told[0], "promise: late (epoch 1, sample 0): it was decoded") {
 			t.Errorf("%s: told %q, %v", name, told, err)
 		}
 	}

@@ -264,7 +264,7 @@ func TestRowsOfAnotherType(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	err := &Error{Stage: "decode", Name: "flowers/a.jpg", Key: Key{0, 12}, Err: fmt.Errorf("unexpected EOF"), Stack: []byte("goroutine 1")}
-	if got, want := err.Error(), "decode: flowers/a.jpg (epoch 0, sample 12): unexpected EOF"; got != want {
+	if got, want := err.Error(), "decode: flowers/a.jpg (epoch 1, sample 12): unexpected EOF"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 	if got := fmt.Sprintf("%v", err); got != err.Error() {
@@ -277,7 +277,7 @@ func TestErrorText(t *testing.T) {
 		t.Errorf("%%+v gives %s, want %s", got, want)
 	}
 	err.Name = ""
-	if got, want := err.Error(), "decode: epoch 0, sample 12: unexpected EOF"; got != want {
+	if got, want := err.Error(), "decode: epoch 1, sample 12: unexpected EOF"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
 }

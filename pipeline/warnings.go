@@ -42,9 +42,9 @@ func (w *warnings) endEpoch(epoch int) {
 	switch w.images {
 	case 0:
 	case 1:
-		w.warn(fmt.Sprintf("%sepoch %d: 1 image was used though there is something wrong with it", w.prefix, epoch))
+		w.warn(fmt.Sprintf("%sepoch %d: 1 image was used though there is something wrong with it", w.prefix, epoch+1))
 	default:
-		w.warn(fmt.Sprintf("%sepoch %d: %d images were used though there is something wrong with them", w.prefix, epoch, w.images))
+		w.warn(fmt.Sprintf("%sepoch %d: %d images were used though there is something wrong with them", w.prefix, epoch+1, w.images))
 	}
 	w.images = 0
 }

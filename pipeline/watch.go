@@ -132,14 +132,14 @@ func (w *watch) look() (calls []atWork, moves int64) {
 	return calls, moves
 }
 
-// String says "decode: flowers/a.jpg (epoch 0, sample 12)", "train: Process of batch
-// 7 (epoch 0)" or "metrics: Close".
+// String says "decode: flowers/a.jpg (epoch 1, sample 12)", "train: Process of batch
+// 7 (epoch 1)" or "metrics: Close".
 func (c call) String() string {
 	switch {
 	case c.method == "":
 		return (&Error{Stage: c.stage, Name: c.name, Key: c.key}).place()
 	case c.step >= 0:
-		return fmt.Sprintf("%s: %s of batch %d (epoch %d)", c.stage, c.method, c.step, c.key.Epoch)
+		return fmt.Sprintf("%s: %s of batch %d (epoch %d)", c.stage, c.method, c.step, c.key.Epoch+1)
 	}
 	return c.stage + ": " + c.method
 }

@@ -49,14 +49,14 @@ func TestACallThatHangsIsNamed(t *testing.T) {
 		nth  int
 		want string // of the error, less the time
 	}{
-		{"folder.Read", 1, "folder: epoch 0, sample "},
+		{"folder.Read", 1, "folder: epoch 1, sample "},
 		{"decode.Process", 30, "decode: img"},
 		{"val.decode.Process", 2, "validate: decode: img"},
 		{"train.Prepare", 1, "train: Prepare: "},
 		{"features.Prepare", 1, "features: Prepare: "},
-		{"train.Process", 3, "train: Process of batch 2 (epoch 0): "},
-		{"extract.Process", 2, "extract: Process of batch 1 (epoch 0): "},
-		{"evaluate.Process", 1, "validate: Process of batch 0 (epoch 0): "},
+		{"train.Process", 3, "train: Process of batch 2 (epoch 1): "},
+		{"extract.Process", 2, "extract: Process of batch 1 (epoch 1): "},
+		{"evaluate.Process", 1, "validate: Process of batch 0 (epoch 1): "},
 		{"extract.Flush", 1, "extract: Flush: "},
 		{"features.Write", 4, "features: Write of batch "},
 		{"features.Finish", 1, "features: Finish: "},
@@ -160,7 +160,7 @@ func (p *stuckPicture) Decode(*Sample, image.Rectangle) (image.Image, error) {
 func TestAStallIsTold(t *testing.T) {
 	for hung, want := range map[string]string{
 		"crop.Process":    "at work are crop: img",
-		"extract.Process": "at work are extract: Process of batch 4 (epoch 0), for ",
+		"extract.Process": "at work are extract: Process of batch 4 (epoch 1), for ",
 		"features.Write":  "at work are features: Write of batch ",
 	} {
 		r, inside, release, warned := hangs(t, hung, 5)

@@ -84,9 +84,9 @@ func TestDamagedFiles(t *testing.T) {
 	if err != nil || sink.images != 10 {
 		t.Fatalf("%d images, %v", sink.images, err)
 	}
-	if len(told) != 3 || !strings.HasPrefix(told[0], "decode: 2.jpg (epoch 0, sample 2): damaged JPEG: the file ends at byte") ||
+	if len(told) != 3 || !strings.HasPrefix(told[0], "decode: 2.jpg (epoch 1, sample 2): damaged JPEG: the file ends at byte") ||
 		!strings.Contains(told[0], "MCUs are missing; it is used all the same") ||
-		told[1] != "epoch 0: 1 image was used though there is something wrong with it" || !strings.HasPrefix(told[2], "epoch 1: 1 image was") {
+		told[1] != "epoch 1: 1 image was used though there is something wrong with it" || !strings.HasPrefix(told[2], "epoch 2: 1 image was") {
 		t.Errorf("told: %q", told)
 	}
 	if len(sink.rows) != 2 || sink.rows[0].Epoch != 0 || sink.rows[1].Epoch != 1 {
@@ -109,7 +109,7 @@ func TestManyDamagedFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(told) != 20+1+2 || !strings.HasPrefix(told[19], "decode: 19.jpg") || !strings.HasPrefix(told[20], "more than 20 images") ||
-		!strings.HasPrefix(told[21], "epoch 0: 30 images") || !strings.HasPrefix(told[22], "epoch 1: 30 images") {
+		!strings.HasPrefix(told[21], "epoch 1: 30 images") || !strings.HasPrefix(told[22], "epoch 2: 30 images") {
 		t.Errorf("told: %q", told)
 	}
 	if len(sink.rows) != 60 {
