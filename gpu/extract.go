@@ -326,7 +326,7 @@ func (x *Extract) Process(ctx context.Context, b *pipeline.Batch, emit pipeline.
 		return err
 	}
 	waiting, rows := x.feed.take(), x.rows
-	if err := x.feed.load(b); err != nil {
+	if err := x.feed.loadImages(b, images); err != nil {
 		return err
 	}
 	if x.rows, err = x.identify(b, images); err != nil {

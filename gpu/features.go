@@ -45,7 +45,7 @@ func featureSchema(columns []column, topK int, meta map[string]string) *arrow.Sc
 // record makes the record of a batch just computed.
 func (x *Extract) record(rows identity) (arrow.Record, error) {
 	n := len(rows.index)
-	var columns []arrow.Array
+	columns := make([]arrow.Array, 0, x.schema.NumFields())
 	defer func() {
 		for _, c := range columns {
 			c.Release()
@@ -72,8 +72,14 @@ func (x *Extract) record(rows identity) (arrow.Record, error) {
 
 	list := func(values []byte) {
 		t := x.schema.Field(len(columns)).Type.(*arrow.FixedSizeListType)
-		elements := plain(t.Elem(), n*int(t.Len()), values)
-		add(array.NewData(t, n, []*memory.Buffer{nil}, []arrow.ArrayData{elements}, 0, 0))
+		parts := &struct { // one allocation for both arrays
+			none, values [2]*memory.Buffer
+			elements     [1]arrow.ArrayData
+		}{}
+		parts.values[1] = memory.NewBufferBytes(values)
+		elements := array.NewData(t.Elem(), n*int(t.Len()), parts.values[:], nil, 0, 0)
+		parts.elements[0] = elements
+		add(array.NewData(t, n, parts.none[:1], parts.elements[:], 0, 0))
 		elements.Release()
 	}
 	for _, c := range x.columns {

@@ -63,6 +63,11 @@ func (f *feed) load(b *pipeline.Batch) error {
 	if err != nil {
 		return err
 	}
+	return f.loadImages(b, images)
+}
+
+// loadImages is load for whoever has looked at the images of b already.
+func (f *feed) loadImages(b *pipeline.Batch, images pipeline.Images) error {
 	spec := f.plan.Input
 	if images.H != spec.H || images.W != spec.W || images.N > spec.N {
 		return fmt.Errorf("a batch of %d images of %dx%d (width x height) came to a network made for at most %d of %dx%d",

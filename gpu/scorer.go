@@ -70,7 +70,7 @@ func (s *scorer) Process(ctx context.Context, b *pipeline.Batch, _ pipeline.Emit
 	last := make([]*loaded, len(s.members))
 	for i, m := range s.members {
 		last[i] = m.feed.take()
-		if err := m.feed.load(b); err != nil {
+		if err := m.feed.loadImages(b, images); err != nil {
 			return err
 		}
 	}
