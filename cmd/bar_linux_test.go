@@ -44,8 +44,19 @@ func openTerminal(t *testing.T, columns, rows uint16) (screen, tty *os.File) {
 
 var escape = regexp.MustCompile(`\x1b\[[0-9;?]*[A-Za-z]`)
 
+// A terminal that cannot move its cursor gets plain lines.
+func TestNoBarOnADumbTerminal(t *testing.T) {
+	_, tty := openTerminal(t, 80, 24)
+	t.Setenv("TERM", "dumb")
+	c := newConsole(tty, tty, false, false)
+	if _, plain := c.view.(*plainView); !plain {
+		t.Errorf("a dumb terminal gets a %T", c.view)
+	}
+}
+
 func TestBarOnATerminal(t *testing.T) {
 	defer goleak.VerifyNone(t)
+	t.Setenv("TERM", "xterm")
 	for _, columns := range []uint16{12, 40, 80, 200} {
 		screen, tty := openTerminal(t, columns, 24)
 		shown := make(chan string)

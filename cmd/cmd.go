@@ -32,9 +32,14 @@ func Main() {
 	// Without this, a reader that goes away (| head) kills a run on its next
 	// line, and with it what the run would have kept.
 	ignoreBrokenPipes()
-	root.SetOut(&lossyPipe{w: os.Stdout})
+	out := &lossyPipe{w: os.Stdout}
+	root.SetOut(out)
 	root.SetErr(&lossyPipe{w: os.Stderr})
-	os.Exit(report(root.ErrOrStderr(), root.Execute()))
+	err := root.Execute()
+	if failed := out.err(); err == nil && failed != nil {
+		err = fmt.Errorf("not all that was to be said is on the standard output: %w", reason(failed))
+	}
+	os.Exit(report(root.ErrOrStderr(), err))
 }
 
 func newRoot() *cobra.Command {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"os"
 	"time"
 
 	"golang.org/x/term"
@@ -50,10 +51,11 @@ func newConsole(stdout, stderr io.Writer, asJSON, quiet bool) *console {
 	return c
 }
 
-// isTerminal reports whether a stream is a terminal of a known width.
+// isTerminal reports whether a stream is a terminal of a known width, whose cursor can be
+// moved.
 func isTerminal(w io.Writer) bool {
 	f := file(w)
-	if f == nil || !term.IsTerminal(int(f.Fd())) {
+	if f == nil || os.Getenv("TERM") == "dumb" || !term.IsTerminal(int(f.Fd())) {
 		return false
 	}
 	width, height, err := term.GetSize(int(f.Fd()))

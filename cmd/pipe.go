@@ -14,10 +14,12 @@ import (
 func ignoreBrokenPipes() { signal.Ignore(syscall.SIGPIPE) }
 
 // lossyPipe is a standard stream whose reader may go away: from then on what is
-// written to it is dropped, and the program goes on.
+// written to it is dropped, and the program goes on. Any other error of writing, as
+// of a disk that is full, is kept, for few who print look at it.
 type lossyPipe struct {
 	w      *os.File
 	broken atomic.Bool
+	failed atomic.Pointer[error] // the first
 }
 
 func (p *lossyPipe) Write(b []byte) (int, error) {
@@ -29,7 +31,18 @@ func (p *lossyPipe) Write(b []byte) (int, error) {
 		p.broken.Store(true)
 		return len(b), nil
 	}
+	if err != nil {
+		p.failed.CompareAndSwap(nil, &err)
+	}
 	return n, err
+}
+
+// err is the first error of writing but that of a reader who went away.
+func (p *lossyPipe) err() error {
+	if err := p.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
 }
 
 // file is the file behind a stream, nil if there is none.
