@@ -9,6 +9,13 @@ import (
 	"testing"
 )
 
+// flipEagerly flips a picture left to right in place: the eager twin of View.Mirror.
+func flipEagerly(p *RGB) {
+	for y := range p.H {
+		mirrorRow(p.Row(y))
+	}
+}
+
 // photo is a picture with the look of a photograph: soft gradients, edges and a little noise.
 func photo(w, h int, seed uint64) *RGB {
 	rng := rand.New(rand.NewPCG(seed, 1))

@@ -97,7 +97,7 @@ func TestTenCrop(t *testing.T) {
 	}
 	p := noise(256, 256, 1)
 	mirrored := render(t, p, ten[2])
-	Mirror(mirrored)
+	flipEagerly(mirrored)
 	same(t, "the mirror of crop 2", render(t, p, ten[7]), mirrored)
 
 	if _, err := TenCrop(NewView(200, 300, 1), 224, 224); err == nil || !strings.Contains(err.Error(), "200 x 300") {
@@ -109,7 +109,7 @@ func TestMirror(t *testing.T) {
 	for _, w := range []int{1, 2, 5} {
 		p := noise(w, 3, 1)
 		q := &RGB{Pix: append([]byte(nil), p.Pix...), Stride: p.Stride, W: p.W, H: p.H}
-		Mirror(q)
+		flipEagerly(q)
 		for y := range 3 {
 			for x := range w {
 				if q.rgba(x, y) != p.rgba(w-1-x, y) {

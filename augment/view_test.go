@@ -27,7 +27,7 @@ func TestComposingEqualsDoing(t *testing.T) {
 			if rng.IntN(2) == 0 {
 				steps += " mirror"
 				v = v.Mirror()
-				Mirror(eager)
+				flipEagerly(eager)
 				continue
 			}
 			w, h := 1+rng.IntN(eager.W), 1+rng.IntN(eager.H)

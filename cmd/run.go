@@ -115,23 +115,10 @@ func (r *runner) run(ctx context.Context) error {
 		return endOf(r.stderr, err)
 	}
 	v := currentVersions()
-	line, err := r.spec.Line(v.String())
+	line, err := r.line(v)
 	if err != nil {
 		return err
 	}
-	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "console", Sink: r.console})
-
-	line.StopAfter = r.steps
-	if r.shard.Of > 1 {
-		if err := line.ShareOut(r.shard); err != nil {
-			return usagef("--shard: %w", err)
-		}
-		line.Env.Name += shardSuffix(r.shard)
-		line.Env.RunDir += shardSuffix(r.shard)
-	}
-	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
-	line.Env.Warn = func(text string) { r.console.warn(r.stderr, "pipeline: "+text) }
-
 	var tr *trace
 	if r.traceFile != "" {
 		if tr, err = newTrace(r.traceFile); err != nil {
@@ -166,17 +153,42 @@ func (r *runner) run(ctx context.Context) error {
 		}
 	}
 
-	if err == nil {
-		if err := dir.finish("done", nil); err != nil {
-			return err
-		}
-		if r.quiet {
-			r.console.oneLine(r.human, dir, took)
-		} else {
-			r.console.summary(r.human, dir, took)
-		}
-		return nil
+	if err != nil {
+		return r.fail(dir, err)
 	}
+	if err := dir.finish("done", nil); err != nil {
+		return err
+	}
+	if r.quiet {
+		r.console.oneLine(r.human, dir, took)
+	} else {
+		r.console.summary(r.human, dir, took)
+	}
+	return nil
+}
+
+// line is what the file says, as the flags want it to run.
+func (r *runner) line(v versions) (*pipeline.Line, error) {
+	line, err := r.spec.Line(v.String())
+	if err != nil {
+		return nil, err
+	}
+	line.Sinks = append(line.Sinks, pipeline.NamedSink{Name: "console", Sink: r.console})
+	line.StopAfter = r.steps
+	if r.shard.Of > 1 {
+		if err := line.ShareOut(r.shard); err != nil {
+			return nil, usagef("--shard: %w", err)
+		}
+		line.Env.Name += shardSuffix(r.shard)
+		line.Env.RunDir += shardSuffix(r.shard)
+	}
+	line.Env.Resume, line.Env.Force = r.resume != "", r.resume == "force"
+	line.Env.Warn = func(text string) { r.console.warn(r.stderr, "pipeline: "+text) }
+	return line, nil
+}
+
+// fail notes and tells how a run ended early, and gives its exit code.
+func (r *runner) fail(dir *runDir, err error) error {
 	status, code := "failed", exitFailed
 	var sig interrupted
 	if errors.As(err, &sig) {

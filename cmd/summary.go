@@ -44,7 +44,7 @@ func (c *console) result() string {
 	case c.step != nil:
 		return accuracy(*c.step) + " in training"
 	}
-	return "no result"
+	return "done, and nothing was measured: no stage under batches trains, evaluates or extracts"
 }
 
 func accuracy(m pipeline.Metric) string {

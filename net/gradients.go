@@ -50,9 +50,6 @@ func (n *Network) Average() {
 	n.summed = 0
 }
 
-// Forget drops what Accumulate has added up.
-func (n *Network) Forget() { n.summed = 0 }
-
 // GradientNorm is the Euclidean norm of all gradients together, as they are before
 // the update. Where it is not finite, bad names the first parameter that it comes
 // from. It does not depend on the number of threads.

@@ -66,7 +66,7 @@ func plainNet() []net.Node {
 }
 
 // The mean of the gradients of three batches is the gradient of one batch of all
-// their images, and nothing is left of batches that were forgotten.
+// their images, and nothing is left of the batches before them.
 func TestAccumulatedGradientsAreThoseOfALargeBatch(t *testing.T) {
 	const side, rows, parts = 8, 2, 3
 	_, small, in := trainable(t, plainNet(), rows, side, 4, func(p *net.NetPlan) { p.Accumulate = true })
@@ -74,7 +74,7 @@ func TestAccumulatedGradientsAreThoseOfALargeBatch(t *testing.T) {
 	var whole net.ImageBatch
 	backward(t, small, in, batchOf(rows, side, side, 4, 99))
 	small.Accumulate()
-	small.Forget()
+	small.Average()
 	for i := range parts {
 		b := batchOf(rows, side, side, 4, uint64(i))
 		whole.N += b.N
