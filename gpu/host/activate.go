@@ -58,7 +58,7 @@ func (j *activateJob) do(_ *worker, task int) {
 			to[i] = max(v, 0)
 		}
 	case j.act == net.Tanh:
-		tanh(to)
+		j.points.Tanh(to)
 	}
 	j.to.border(n, h)
 }

@@ -1,8 +1,6 @@
 package host
 
 import (
-	"math"
-
 	"sluice/gpu/host/simd"
 	"sluice/net"
 )
@@ -152,7 +150,7 @@ func (s *sweep) outputs(w *worker, x, y []float32, h, panel int) {
 	}
 	if s.act == net.Tanh {
 		for i := range s.wide {
-			tanh(y[i*s.toStep:][:live])
+			w.points.Tanh(y[i*s.toStep:][:live])
 		}
 	}
 }
@@ -174,12 +172,6 @@ func (w *worker) store(t *simd.Tiles, rows int, y []float32, step, live int) {
 	t.Product(rows, p)
 	for r := range rows {
 		copy(y[r*step:][:live], w.tile[r*t.Lanes:])
-	}
-}
-
-func tanh(y []float32) {
-	for i, v := range y {
-		y[i] = float32(math.Tanh(float64(v)))
 	}
 }
 

@@ -97,7 +97,7 @@ func (j *denseJob) do(w *worker, task int) {
 			}
 			if k0+size == k && j.act == net.Tanh {
 				for i := range n {
-					tanh(y[i*j.y.image:][:live])
+					w.points.Tanh(y[i*j.y.image:][:live])
 				}
 			}
 		}

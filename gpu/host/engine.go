@@ -98,6 +98,7 @@ type worker struct {
 	product simd.Product
 	outer   simd.Outer
 	patch   simd.Patch
+	points  *simd.Points
 	tile    []float32
 	none    int     // the offset of the only segment
 	one     float32 // 1
@@ -146,7 +147,7 @@ func New(threads int, level simd.Level, options ...Option) *Engine {
 		o(e)
 	}
 	for i := range threads {
-		w := &worker{e: e, tile: make([]float32, tileFloats), one: 1}
+		w := &worker{e: e, points: simd.PointsOf(e.level), tile: make([]float32, tileFloats), one: 1}
 		e.workers = append(e.workers, w)
 		if i > 0 {
 			e.idle.Go(e.serve)

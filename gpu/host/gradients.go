@@ -31,8 +31,9 @@ func (e *Engine) into(op string, out *net.Tensor, at, n int) bool {
 // normJob sums squares in float64. A task is flatBlock numbers, whose sum it keeps
 // apart.
 type normJob struct {
-	x    []float32
-	sums []float64
+	points *simd.Points
+	x      []float32
+	sums   []float64
 }
 
 // Norm is out[at] = |x|: the sum of each block by itself, then the blocks in order.
@@ -41,7 +42,7 @@ func (e *Engine) Norm(out *net.Tensor, at int, x *net.Tensor) {
 		return
 	}
 	j := &e.jobs.norm
-	j.x = x.Mem.(*memory).f
+	j.points, j.x = simd.PointsOf(e.level), x.Mem.(*memory).f
 	tasks := flatTasks(len(j.x))
 	if len(j.sums) < tasks {
 		j.sums = make([]float64, tasks)
@@ -55,19 +56,7 @@ func (e *Engine) Norm(out *net.Tensor, at int, x *net.Tensor) {
 }
 
 func (j *normJob) do(_ *worker, task int) {
-	x := flatPart(j.x, task)
-	// Eight sums, for one alone would wait for itself.
-	var s [8]float64
-	for ; len(x) >= 8; x = x[8:] {
-		v := (*[8]float32)(x)
-		for i := range s {
-			s[i] += float64(v[i]) * float64(v[i])
-		}
-	}
-	for i, v := range x {
-		s[i] += float64(v) * float64(v)
-	}
-	j.sums[task] = ((s[0] + s[1]) + (s[2] + s[3])) + ((s[4] + s[5]) + (s[6] + s[7]))
+	j.sums[task] = j.points.SquareSum(flatPart(j.x, task))
 }
 
 // scaleJob multiplies and bounds. A task is flatBlock numbers.

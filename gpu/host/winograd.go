@@ -274,7 +274,7 @@ func (j *winoJob) outputs(w *worker, from, to, first, count int) {
 		if j.act == net.Tanh {
 			for i := range p.High {
 				for k := range p.To {
-					tanh(j.y.f[place+i*j.y.row+k*j.y.c:][:live])
+					w.points.Tanh(j.y.f[place+i*j.y.row+k*j.y.c:][:live])
 				}
 			}
 		}

@@ -14,7 +14,7 @@ func PointsOf(l Level) *Points {
 }
 
 var avx512Points = Points{
-	add: avx512Add, reluGrad: avx512ReLUGrad, tanhGrad: avx512TanhGrad, sgd: avx512SGD,
+	add: avx512Add, reluGrad: avx512ReLUGrad, tanhGrad: avx512TanhGrad, tanh: avx512Tanh, sgd: avx512SGD, squareSum: avx512SquareSum,
 	squares: avx512Squares, norm: avx512Norm, ratios: avx512Ratios, normGrad: avx512NormGrad,
 	pool: avx512Pool, poolArg: avx512PoolArg, poolGrad: avx512PoolGrad, mean: avx512Mean,
 	dropout: func(y, x []float32, block, layer uint32, step, seed uint64, limit uint32, scale float32) {
@@ -27,7 +27,7 @@ var avx512Points = Points{
 
 // AVX2 cannot mask 16-bit numbers, so that the last channels are left to Go.
 var avx2Points = Points{
-	add: avx2Add, reluGrad: avx2ReLUGrad, tanhGrad: avx2TanhGrad, sgd: avx2SGD,
+	add: avx2Add, reluGrad: avx2ReLUGrad, tanhGrad: avx2TanhGrad, tanh: avx2Tanh, sgd: avx2SGD, squareSum: avx2SquareSum,
 	squares: avx2Squares, norm: avx2Norm, ratios: avx2Ratios, normGrad: avx2NormGrad,
 	pool: func(y, x []float32, c, pixel, n, rows, cols, row, step int) {
 		whole := c &^ 7

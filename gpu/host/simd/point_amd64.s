@@ -74,6 +74,136 @@ DATA advance_avx512<>+48(SB)/8, $0x0000000000000008
 DATA advance_avx512<>+56(SB)/8, $0x0000000000000008
 GLOBL advance_avx512<>(SB), RODATA|NOPTR, $64
 
+DATA tanh_most<>+0(SB)/8, $0x4120000041200000
+DATA tanh_most<>+8(SB)/8, $0x4120000041200000
+DATA tanh_most<>+16(SB)/8, $0x4120000041200000
+DATA tanh_most<>+24(SB)/8, $0x4120000041200000
+DATA tanh_most<>+32(SB)/8, $0x4120000041200000
+DATA tanh_most<>+40(SB)/8, $0x4120000041200000
+DATA tanh_most<>+48(SB)/8, $0x4120000041200000
+DATA tanh_most<>+56(SB)/8, $0x4120000041200000
+GLOBL tanh_most<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_log2e<>+0(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+8(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+16(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+24(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+32(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+40(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+48(SB)/8, $0x3fb8aa3b3fb8aa3b
+DATA tanh_log2e<>+56(SB)/8, $0x3fb8aa3b3fb8aa3b
+GLOBL tanh_log2e<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_shift<>+0(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+8(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+16(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+24(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+32(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+40(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+48(SB)/8, $0x4b4000004b400000
+DATA tanh_shift<>+56(SB)/8, $0x4b4000004b400000
+GLOBL tanh_shift<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_ln2high<>+0(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+8(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+16(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+24(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+32(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+40(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+48(SB)/8, $0x3f3172003f317200
+DATA tanh_ln2high<>+56(SB)/8, $0x3f3172003f317200
+GLOBL tanh_ln2high<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_ln2low<>+0(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+8(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+16(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+24(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+32(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+40(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+48(SB)/8, $0x35bfbe8e35bfbe8e
+DATA tanh_ln2low<>+56(SB)/8, $0x35bfbe8e35bfbe8e
+GLOBL tanh_ln2low<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_one<>+0(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+8(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+16(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+24(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+32(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+40(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+48(SB)/8, $0x3f8000003f800000
+DATA tanh_one<>+56(SB)/8, $0x3f8000003f800000
+GLOBL tanh_one<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_two<>+0(SB)/8, $0x4000000040000000
+DATA tanh_two<>+8(SB)/8, $0x4000000040000000
+DATA tanh_two<>+16(SB)/8, $0x4000000040000000
+DATA tanh_two<>+24(SB)/8, $0x4000000040000000
+DATA tanh_two<>+32(SB)/8, $0x4000000040000000
+DATA tanh_two<>+40(SB)/8, $0x4000000040000000
+DATA tanh_two<>+48(SB)/8, $0x4000000040000000
+DATA tanh_two<>+56(SB)/8, $0x4000000040000000
+GLOBL tanh_two<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c7<>+0(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+8(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+16(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+24(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+32(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+40(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+48(SB)/8, $0x39500d0139500d01
+DATA tanh_c7<>+56(SB)/8, $0x39500d0139500d01
+GLOBL tanh_c7<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c6<>+0(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+8(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+16(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+24(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+32(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+40(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+48(SB)/8, $0x3ab60b613ab60b61
+DATA tanh_c6<>+56(SB)/8, $0x3ab60b613ab60b61
+GLOBL tanh_c6<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c5<>+0(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+8(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+16(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+24(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+32(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+40(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+48(SB)/8, $0x3c0888893c088889
+DATA tanh_c5<>+56(SB)/8, $0x3c0888893c088889
+GLOBL tanh_c5<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c4<>+0(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+8(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+16(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+24(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+32(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+40(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+48(SB)/8, $0x3d2aaaab3d2aaaab
+DATA tanh_c4<>+56(SB)/8, $0x3d2aaaab3d2aaaab
+GLOBL tanh_c4<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c3<>+0(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+8(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+16(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+24(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+32(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+40(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+48(SB)/8, $0x3e2aaaab3e2aaaab
+DATA tanh_c3<>+56(SB)/8, $0x3e2aaaab3e2aaaab
+GLOBL tanh_c3<>(SB), RODATA|NOPTR, $64
+
+DATA tanh_c2<>+0(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+8(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+16(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+24(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+32(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+40(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+48(SB)/8, $0x3f0000003f000000
+DATA tanh_c2<>+56(SB)/8, $0x3f0000003f000000
+GLOBL tanh_c2<>(SB), RODATA|NOPTR, $64
+
 DATA w0<>+0(SB)/8, $0x000000009e3779b9
 DATA w0<>+8(SB)/8, $0x000000009e3779b9
 DATA w0<>+16(SB)/8, $0x000000009e3779b9
@@ -228,6 +358,153 @@ rest2:
 	VMOVUPS   Z3, K1, (AX)(BX*4)
 
 done3:
+	VZEROUPPER
+	RET
+
+// func avx512Tanh(y []float32)
+// Requires: AVX, AVX512DQ, AVX512F
+TEXT ·avx512Tanh(SB), NOSPLIT, $0-24
+	MOVQ         y_base+0(FP), AX
+	MOVQ         y_len+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Z0
+	MOVQ         CX, BX
+	ANDQ         $0x0f, BX
+	NEGQ         BX
+	LEAQ         tails<>+0(SB), DX
+	VMOVDQU32    64(DX)(BX*4), Z1
+	VPMOVD2M     Z1, K1
+	XORQ         DX, DX
+	MOVQ         CX, BX
+	ANDQ         $-16, BX
+	JZ           rest2
+
+loop1:
+	VMOVUPS (AX)(DX*4), Z1
+	VANDPS  Z0, Z1, Z2
+	VMOVUPS tanh_most<>+0(SB), Z3
+	VMINPS  Z2, Z3, Z2
+	VADDPS  Z2, Z2, Z2
+	VMULPS  tanh_log2e<>+0(SB), Z2, Z3
+	VADDPS  tanh_shift<>+0(SB), Z3, Z3
+	VSUBPS  tanh_shift<>+0(SB), Z3, Z4
+	VMULPS  tanh_ln2high<>+0(SB), Z4, Z5
+	VSUBPS  Z5, Z2, Z5
+	VMULPS  tanh_ln2low<>+0(SB), Z4, Z4
+	VSUBPS  Z4, Z5, Z5
+	VMULPS  tanh_c7<>+0(SB), Z5, Z2
+	VADDPS  tanh_c6<>+0(SB), Z2, Z2
+	VMULPS  Z5, Z2, Z2
+	VADDPS  tanh_c5<>+0(SB), Z2, Z2
+	VMULPS  Z5, Z2, Z2
+	VADDPS  tanh_c4<>+0(SB), Z2, Z2
+	VMULPS  Z5, Z2, Z2
+	VADDPS  tanh_c3<>+0(SB), Z2, Z2
+	VMULPS  Z5, Z2, Z2
+	VADDPS  tanh_c2<>+0(SB), Z2, Z2
+	VMULPS  Z5, Z5, Z4
+	VMULPS  Z2, Z4, Z2
+	VADDPS  Z2, Z5, Z2
+	VPSLLD  $0x17, Z3, Z3
+	VPADDD  tanh_one<>+0(SB), Z3, Z3
+	VMULPS  Z2, Z3, Z2
+	VSUBPS  tanh_one<>+0(SB), Z3, Z3
+	VADDPS  Z3, Z2, Z2
+	VADDPS  tanh_two<>+0(SB), Z2, Z5
+	VDIVPS  Z5, Z2, Z2
+	VANDNPS Z1, Z0, Z1
+	VORPS   Z1, Z2, Z2
+	VMOVUPS Z2, (AX)(DX*4)
+	ADDQ    $0x10, DX
+	CMPQ    DX, BX
+	JB      loop1
+
+rest2:
+	CMPQ      DX, CX
+	JE        done3
+	VMOVUPS.Z (AX)(DX*4), K1, Z1
+	VANDPS    Z0, Z1, Z2
+	VMOVUPS   tanh_most<>+0(SB), Z3
+	VMINPS    Z2, Z3, Z2
+	VADDPS    Z2, Z2, Z2
+	VMULPS    tanh_log2e<>+0(SB), Z2, Z3
+	VADDPS    tanh_shift<>+0(SB), Z3, Z3
+	VSUBPS    tanh_shift<>+0(SB), Z3, Z4
+	VMULPS    tanh_ln2high<>+0(SB), Z4, Z5
+	VSUBPS    Z5, Z2, Z5
+	VMULPS    tanh_ln2low<>+0(SB), Z4, Z4
+	VSUBPS    Z4, Z5, Z5
+	VMULPS    tanh_c7<>+0(SB), Z5, Z2
+	VADDPS    tanh_c6<>+0(SB), Z2, Z2
+	VMULPS    Z5, Z2, Z2
+	VADDPS    tanh_c5<>+0(SB), Z2, Z2
+	VMULPS    Z5, Z2, Z2
+	VADDPS    tanh_c4<>+0(SB), Z2, Z2
+	VMULPS    Z5, Z2, Z2
+	VADDPS    tanh_c3<>+0(SB), Z2, Z2
+	VMULPS    Z5, Z2, Z2
+	VADDPS    tanh_c2<>+0(SB), Z2, Z2
+	VMULPS    Z5, Z5, Z4
+	VMULPS    Z2, Z4, Z2
+	VADDPS    Z2, Z5, Z2
+	VPSLLD    $0x17, Z3, Z3
+	VPADDD    tanh_one<>+0(SB), Z3, Z3
+	VMULPS    Z2, Z3, Z2
+	VSUBPS    tanh_one<>+0(SB), Z3, Z3
+	VADDPS    Z3, Z2, Z2
+	VADDPS    tanh_two<>+0(SB), Z2, Z5
+	VDIVPS    Z5, Z2, Z2
+	VANDNPS   Z1, Z0, Z0
+	VORPS     Z0, Z2, Z2
+	VMOVUPS   Z2, K1, (AX)(DX*4)
+
+done3:
+	VZEROUPPER
+	RET
+
+// func avx512SquareSum(x []float32) (sum float64)
+// Requires: AVX, AVX2, AVX512F, SSE2
+TEXT ·avx512SquareSum(SB), NOSPLIT, $0-32
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	VPXORD  Z0, Z0, Z0
+	VPXOR   Y1, Y1, Y1
+	MOVQ    CX, BX
+	ANDQ    $0x07, BX
+	NEGQ    BX
+	LEAQ    tails<>+0(SB), DX
+	VMOVDQU 64(DX)(BX*4), Y1
+	XORQ    DX, DX
+	MOVQ    CX, BX
+	ANDQ    $-8, BX
+	JZ      rest2
+
+loop1:
+	VMOVUPS     (AX)(DX*4), Y2
+	VCVTPS2PD   Y2, Z2
+	VFMADD231PD Z2, Z2, Z0
+	ADDQ        $0x08, DX
+	CMPQ        DX, BX
+	JB          loop1
+
+rest2:
+	CMPQ        DX, CX
+	JE          done3
+	VMASKMOVPS  (AX)(DX*4), Y1, Y1
+	VCVTPS2PD   Y1, Z1
+	VFMADD231PD Z1, Z1, Z0
+
+done3:
+	VEXTRACTF64X4 $0x01, Z0, Y1
+	VHADDPD       Y0, Y0, Y0
+	VEXTRACTF128  $0x01, Y0, X2
+	VADDSD        X2, X0, X2
+	VHADDPD       Y1, Y1, Y1
+	VEXTRACTF128  $0x01, Y1, X0
+	VADDSD        X0, X1, X0
+	VADDSD        X0, X2, X2
+	MOVSD         X2, sum+24(FP)
 	VZEROUPPER
 	RET
 
@@ -1294,6 +1571,157 @@ rest2:
 	VMASKMOVPS Y4, Y1, (AX)(BX*4)
 
 done3:
+	VZEROUPPER
+	RET
+
+// func avx2Tanh(y []float32)
+// Requires: AVX, AVX2
+TEXT ·avx2Tanh(SB), NOSPLIT, $0-24
+	MOVQ         y_base+0(FP), AX
+	MOVQ         y_len+8(FP), CX
+	MOVL         $0x7fffffff, DX
+	VMOVD        DX, X0
+	VPBROADCASTD X0, Y0
+	MOVQ         CX, BX
+	ANDQ         $0x07, BX
+	NEGQ         BX
+	LEAQ         tails<>+0(SB), DX
+	VMOVDQU      64(DX)(BX*4), Y1
+	XORQ         DX, DX
+	MOVQ         CX, BX
+	ANDQ         $-8, BX
+	JZ           rest2
+
+loop1:
+	VMOVUPS (AX)(DX*4), Y2
+	VANDPS  Y0, Y2, Y3
+	VMOVUPS tanh_most<>+0(SB), Y4
+	VMINPS  Y3, Y4, Y3
+	VADDPS  Y3, Y3, Y3
+	VMULPS  tanh_log2e<>+0(SB), Y3, Y4
+	VADDPS  tanh_shift<>+0(SB), Y4, Y4
+	VSUBPS  tanh_shift<>+0(SB), Y4, Y5
+	VMULPS  tanh_ln2high<>+0(SB), Y5, Y6
+	VSUBPS  Y6, Y3, Y6
+	VMULPS  tanh_ln2low<>+0(SB), Y5, Y5
+	VSUBPS  Y5, Y6, Y6
+	VMULPS  tanh_c7<>+0(SB), Y6, Y3
+	VADDPS  tanh_c6<>+0(SB), Y3, Y3
+	VMULPS  Y6, Y3, Y3
+	VADDPS  tanh_c5<>+0(SB), Y3, Y3
+	VMULPS  Y6, Y3, Y3
+	VADDPS  tanh_c4<>+0(SB), Y3, Y3
+	VMULPS  Y6, Y3, Y3
+	VADDPS  tanh_c3<>+0(SB), Y3, Y3
+	VMULPS  Y6, Y3, Y3
+	VADDPS  tanh_c2<>+0(SB), Y3, Y3
+	VMULPS  Y6, Y6, Y5
+	VMULPS  Y3, Y5, Y3
+	VADDPS  Y3, Y6, Y3
+	VPSLLD  $0x17, Y4, Y4
+	VPADDD  tanh_one<>+0(SB), Y4, Y4
+	VMULPS  Y3, Y4, Y3
+	VSUBPS  tanh_one<>+0(SB), Y4, Y4
+	VADDPS  Y4, Y3, Y3
+	VADDPS  tanh_two<>+0(SB), Y3, Y6
+	VDIVPS  Y6, Y3, Y3
+	VANDNPS Y2, Y0, Y2
+	VORPS   Y2, Y3, Y3
+	VMOVUPS Y3, (AX)(DX*4)
+	ADDQ    $0x08, DX
+	CMPQ    DX, BX
+	JB      loop1
+
+rest2:
+	CMPQ       DX, CX
+	JE         done3
+	VMASKMOVPS (AX)(DX*4), Y1, Y2
+	VANDPS     Y0, Y2, Y3
+	VMOVUPS    tanh_most<>+0(SB), Y4
+	VMINPS     Y3, Y4, Y3
+	VADDPS     Y3, Y3, Y3
+	VMULPS     tanh_log2e<>+0(SB), Y3, Y4
+	VADDPS     tanh_shift<>+0(SB), Y4, Y4
+	VSUBPS     tanh_shift<>+0(SB), Y4, Y5
+	VMULPS     tanh_ln2high<>+0(SB), Y5, Y6
+	VSUBPS     Y6, Y3, Y6
+	VMULPS     tanh_ln2low<>+0(SB), Y5, Y5
+	VSUBPS     Y5, Y6, Y6
+	VMULPS     tanh_c7<>+0(SB), Y6, Y3
+	VADDPS     tanh_c6<>+0(SB), Y3, Y3
+	VMULPS     Y6, Y3, Y3
+	VADDPS     tanh_c5<>+0(SB), Y3, Y3
+	VMULPS     Y6, Y3, Y3
+	VADDPS     tanh_c4<>+0(SB), Y3, Y3
+	VMULPS     Y6, Y3, Y3
+	VADDPS     tanh_c3<>+0(SB), Y3, Y3
+	VMULPS     Y6, Y3, Y3
+	VADDPS     tanh_c2<>+0(SB), Y3, Y3
+	VMULPS     Y6, Y6, Y5
+	VMULPS     Y3, Y5, Y3
+	VADDPS     Y3, Y6, Y3
+	VPSLLD     $0x17, Y4, Y4
+	VPADDD     tanh_one<>+0(SB), Y4, Y4
+	VMULPS     Y3, Y4, Y3
+	VSUBPS     tanh_one<>+0(SB), Y4, Y4
+	VADDPS     Y4, Y3, Y3
+	VADDPS     tanh_two<>+0(SB), Y3, Y6
+	VDIVPS     Y6, Y3, Y3
+	VANDNPS    Y2, Y0, Y0
+	VORPS      Y0, Y3, Y3
+	VMASKMOVPS Y3, Y1, (AX)(DX*4)
+
+done3:
+	VZEROUPPER
+	RET
+
+// func avx2SquareSum(x []float32) (sum float64)
+// Requires: AVX, AVX2, FMA3, SSE2
+TEXT ·avx2SquareSum(SB), NOSPLIT, $0-32
+	MOVQ    x_base+0(FP), AX
+	MOVQ    x_len+8(FP), CX
+	VPXOR   Y0, Y0, Y0
+	VPXOR   Y1, Y1, Y1
+	MOVQ    CX, BX
+	ANDQ    $0x07, BX
+	NEGQ    BX
+	LEAQ    tails<>+0(SB), DX
+	VMOVDQU 64(DX)(BX*4), Y2
+	XORQ    DX, DX
+	MOVQ    CX, BX
+	ANDQ    $-8, BX
+	JZ      rest2
+
+loop1:
+	VMOVUPS      (AX)(DX*4), Y3
+	VEXTRACTF128 $0x01, Y3, X4
+	VCVTPS2PD    X3, Y3
+	VCVTPS2PD    X4, Y4
+	VFMADD231PD  Y3, Y3, Y0
+	VFMADD231PD  Y4, Y4, Y1
+	ADDQ         $0x08, DX
+	CMPQ         DX, BX
+	JB           loop1
+
+rest2:
+	CMPQ         DX, CX
+	JE           done3
+	VMASKMOVPS   (AX)(DX*4), Y2, Y2
+	VEXTRACTF128 $0x01, Y2, X3
+	VCVTPS2PD    X2, Y2
+	VCVTPS2PD    X3, Y3
+	VFMADD231PD  Y2, Y2, Y0
+	VFMADD231PD  Y3, Y3, Y1
+
+done3:
+	VHADDPD      Y0, Y0, Y0
+	VEXTRACTF128 $0x01, Y0, X2
+	VADDSD       X2, X0, X2
+	VHADDPD      Y1, Y1, Y1
+	VEXTRACTF128 $0x01, Y1, X0
+	VADDSD       X0, X1, X0
+	VADDSD       X0, X2, X2
+	MOVSD        X2, sum+24(FP)
 	VZEROUPPER
 	RET
 

@@ -19,6 +19,16 @@ func avx512ReLUGrad(dy []float32, y []float32)
 //go:noescape
 func avx512TanhGrad(dy []float32, y []float32)
 
+// avx512Tanh is y = tanh(y), operation by operation as in Go.
+//
+//go:noescape
+func avx512Tanh(y []float32)
+
+// avx512SquareSum is the sum of x*x.
+//
+//go:noescape
+func avx512SquareSum(x []float32) (sum float64)
+
 // avx512SGD updates w and v.
 //
 //go:noescape
@@ -83,6 +93,16 @@ func avx2ReLUGrad(dy []float32, y []float32)
 //
 //go:noescape
 func avx2TanhGrad(dy []float32, y []float32)
+
+// avx2Tanh is y = tanh(y), operation by operation as in Go.
+//
+//go:noescape
+func avx2Tanh(y []float32)
+
+// avx2SquareSum is the sum of x*x.
+//
+//go:noescape
+func avx2SquareSum(x []float32) (sum float64)
 
 // avx2SGD updates w and v.
 //

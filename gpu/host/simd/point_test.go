@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"sluice/net"
@@ -97,6 +99,12 @@ func TestPointwise(t *testing.T) {
 			dz := buf()
 			p.TanhGrad(dz, z)
 			results = append(results, y, dy, dz)
+			th := buf()
+			p.Tanh(th)
+			results = append(results, th)
+			if sum := p.SquareSum(z); sum == sum { // in float64, where float32 has room for it
+				results = append(results, []float32{float32(sum), float32(sum - float64(float32(sum)))})
+			}
 			for form := net.PaperMomentum; form <= net.NesterovMomentum; form++ {
 				w, v, dw := buf(), buf(), buf()
 				p.SGD(w, v, dw, net.SGD{LR: 0.01, Momentum: 0.9, Decay: 0.0005, Form: form})
@@ -105,6 +113,84 @@ func TestPointwise(t *testing.T) {
 		}
 		return results
 	})
+}
+
+// Tanh is within 2.5 units in the last place of float64's, of every size of number, odd, and
+// rising but for as much. The step passes through numbers of all last bits; SLUICE_TANH_STEP=1 takes every one.
+func TestTanh(t *testing.T) {
+	step := uint32(1009)
+	if s := os.Getenv("SLUICE_TANH_STEP"); s != "" {
+		n, err := strconv.ParseUint(s, 10, 32)
+		if err != nil || n == 0 {
+			t.Fatalf("SLUICE_TANH_STEP is %q", s)
+		}
+		step = uint32(n)
+	}
+	p := PointsOf(best())
+	var worst, at float64
+	var x, y, z [1024]float32
+	last := float32(0)
+	for b := uint32(0); b < 0x7f800000-1024*step; {
+		for i := range x {
+			x[i], b = math.Float32frombits(b), b+step
+		}
+		y = x
+		p.Tanh(y[:])
+		for i, v := range x {
+			z[i] = -v
+		}
+		p.Tanh(z[:])
+		for i, v := range x {
+			if z[i] != -y[i] {
+				t.Fatalf("tanh(%v) is %v, and of its negative %v", v, y[i], z[i])
+			}
+			if v > 9.5 {
+				if y[i] != 1 {
+					t.Fatalf("tanh(%v) is %v", v, y[i])
+				}
+				continue
+			}
+			want := math.Tanh(float64(v))
+			f := float32(want)
+			unit := float64(math.Nextafter32(f, 2) - f)
+			if d := math.Abs(float64(y[i])-want) / unit; d > worst {
+				worst, at = d, float64(v)
+			}
+			if y[i] < last-5*float32(unit) || y[i] > 1 {
+				t.Fatalf("tanh(%v) is %v after %v", v, y[i], last)
+			}
+			last = y[i]
+		}
+	}
+	t.Logf("at most %.3f units off, at %v", worst, at)
+	if !(worst <= 2.5) {
+		t.Errorf("tanh(%v) is %.3f units in the last place off", at, worst)
+	}
+}
+
+func BenchmarkPointwise(b *testing.B) {
+	x := make([]float32, 1<<14)
+	r := rand.New(rand.NewPCG(1, 1))
+	for i := range x {
+		x[i] = float32(r.NormFloat64())
+	}
+	y := make([]float32, len(x))
+	for _, l := range Levels() {
+		p := PointsOf(l)
+		b.Run("Tanh/"+l.String(), func(b *testing.B) {
+			b.SetBytes(int64(4 * len(x)))
+			for b.Loop() {
+				copy(y, x)
+				p.Tanh(y)
+			}
+		})
+		b.Run("SquareSum/"+l.String(), func(b *testing.B) {
+			b.SetBytes(int64(4 * len(x)))
+			for b.Loop() {
+				p.SquareSum(x)
+			}
+		})
+	}
 }
 
 func TestSGDTwin(t *testing.T) {

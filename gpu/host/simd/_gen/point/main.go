@@ -3,6 +3,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 
 	. "github.com/mmcloughlin/avo/build"
@@ -117,6 +118,11 @@ func tables() {
 			DATA(8*i, operand.U64(i/2+i%2*half))
 		}
 		advance[l] = quads("advance_"+l.name, uint64(2*half))
+	}
+	for i := range tanhConstants {
+		c := &tanhConstants[i]
+		b := uint64(math.Float32bits(c.value))
+		c.at = quads("tanh_"+c.name, b<<32|b)
 	}
 	w0, w1, sign = quads("w0", 0x9E3779B9), quads("w1", 0xBB67AE85), quads("sign", 1<<63|1<<31)
 }
@@ -294,6 +300,109 @@ func (l level) tanhGrad() {
 		VMULPS(u, d, d)
 		l.store(d, float(dy, i), t)
 	})
+	end()
+}
+
+// tanhConstants are those of the Go twin, in memory: they are more than registers.
+var tanhConstants = []struct {
+	name  string
+	value float32
+	at    operand.Mem
+}{
+	{name: "most", value: 10}, {name: "log2e", value: math.Log2E}, {name: "shift", value: 0x1.8p23}, {name: "ln2high", value: 0x1.62e4p-1},
+	{name: "ln2low", value: math.Ln2 - 0x1.62e4p-1}, {name: "one", value: 1}, {name: "two", value: 2}, {name: "c7", value: 1. / 5040}, {name: "c6", value: 1. / 720},
+	{name: "c5", value: 1. / 120}, {name: "c4", value: 1. / 24}, {name: "c3", value: 1. / 6}, {name: "c2", value: 1. / 2},
+}
+
+func tanhConstant(name string) operand.Mem {
+	for _, c := range tanhConstants {
+		if c.name == name {
+			return c.at
+		}
+	}
+	panic(name)
+}
+
+func (l level) tanh() {
+	l.text("Tanh", "y []float32", "is y = tanh(y), operation by operation as in Go.")
+	y, n := base("y"), length("y")
+	magnitude := l.castBits(1<<31 - 1)
+	constant := tanhConstant
+	l.each(n, l.tail(n), func(i reg.Register, t *tail) {
+		v, a, most, shifted, k, r, p := l.vec(), l.vec(), l.vec(), l.vec(), l.vec(), l.vec(), l.vec()
+		l.load(float(y, i), v, t)
+		VANDPS(magnitude, v, a)
+		VMOVUPS(constant("most"), most)
+		VMINPS(a, most, a) // a where it is NaN
+		VADDPS(a, a, a)
+		VMULPS(constant("log2e"), a, shifted)
+		VADDPS(constant("shift"), shifted, shifted)
+		VSUBPS(constant("shift"), shifted, k)
+		VMULPS(constant("ln2high"), k, r)
+		VSUBPS(r, a, r)
+		VMULPS(constant("ln2low"), k, k)
+		VSUBPS(k, r, r)
+		VMULPS(constant("c7"), r, p)
+		for _, c := range []string{"c6", "c5", "c4", "c3"} {
+			VADDPS(constant(c), p, p)
+			VMULPS(r, p, p)
+		}
+		VADDPS(constant("c2"), p, p)
+		square := l.vec()
+		VMULPS(r, r, square)
+		VMULPS(p, square, p)
+		VADDPS(p, r, p)
+		VPSLLD(operand.U8(23), shifted, shifted)
+		VPADDD(constant("one"), shifted, shifted) // 2^k: the bits of 1 are those of 2^0
+		VMULPS(p, shifted, p)
+		VSUBPS(constant("one"), shifted, shifted)
+		VADDPS(shifted, p, p)
+		VADDPS(constant("two"), p, r)
+		VDIVPS(r, p, p)
+		sign := l.vec()
+		VANDNPS(v, magnitude, sign)
+		VORPS(sign, p, p)
+		l.store(p, float(y, i), t)
+	})
+	end()
+}
+
+// squareSum takes eight numbers at a time at every level, for eight sums. Products of two
+// float32 are exact in float64, so that a fused multiply-add rounds once, as the Go twin does.
+func (l level) squareSum() {
+	l.text("SquareSum", "x []float32) (sum float64", "is the sum of x*x.") // with a result, unlike the others
+	x, n := base("x"), length("x")
+	low, high := l.zero(), avx2.zero() // all eight in low where it has room
+	avx2.each(n, avx2.tail(n), func(i reg.Register, t *tail) {
+		v := YMM()
+		avx2.load(float(x, i), v, t)
+		if l.wide() {
+			w := ZMM()
+			VCVTPS2PD(v, w)
+			VFMADD231PD(w, w, low)
+			return
+		}
+		a, b, top := YMM(), YMM(), XMM()
+		VEXTRACTF128(operand.U8(1), v, top)
+		VCVTPS2PD(v.AsX(), a)
+		VCVTPS2PD(top, b)
+		VFMADD231PD(a, a, low)
+		VFMADD231PD(b, b, high)
+	})
+	first := low.AsY()
+	if l.wide() {
+		VEXTRACTF64X4(operand.U8(1), low, high)
+	}
+	four := func(v reg.Register) reg.VecVirtual { // (s0+s1) + (s2+s3)
+		top := XMM()
+		VHADDPD(v, v, v)
+		VEXTRACTF128(operand.U8(1), v, top)
+		VADDSD(top, v.(reg.Vec).AsX(), top)
+		return top
+	}
+	sum := four(first)
+	VADDSD(four(high), sum, sum)
+	Store(sum, ReturnIndex(0))
 	end()
 }
 
@@ -823,6 +932,8 @@ func main() {
 		l.add()
 		l.reluGrad()
 		l.tanhGrad()
+		l.tanh()
+		l.squareSum()
 		l.sgd()
 		l.squares()
 		l.norm()
