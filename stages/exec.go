@@ -315,7 +315,7 @@ func (x *Exec) serve(p *program, j *job) *program {
 		if p == nil {
 			p, err = x.start(j.rec.Schema())
 		} else if !p.agreed.in.Equal(j.rec.Schema()) {
-			j.err = fmt.Errorf("program %q, batch %d of epoch %d: the batch has another schema than those before it", x.name, j.batch.Step, j.batch.Epoch)
+			j.err = fmt.Errorf("program %q, batch %d of epoch %d: the batch has another schema than those before it", x.name, j.batch.Step, j.batch.Epoch+1)
 			return p
 		}
 		if err == nil {
@@ -335,7 +335,7 @@ func (x *Exec) serve(p *program, j *job) *program {
 			j.err = context.Cause(x.ctx)
 			return nil
 		}
-		j.err = fmt.Errorf("program %q, batch %d of epoch %d: %w", x.name, j.batch.Step, j.batch.Epoch, err)
+		j.err = fmt.Errorf("program %q, batch %d of epoch %d: %w", x.name, j.batch.Step, j.batch.Epoch+1, err)
 		if errors.Is(err, errStart) {
 			return nil
 		}

@@ -324,17 +324,17 @@ func TestExecFailures(t *testing.T) {
 		change func(*ExecOptions)
 		want   []string
 	}{
-		{[]string{"crash", "0"}, nil, []string{"batch 0 of epoch 2", "exit status 1", "before it gave an answer", "the disk is on fire"}},
-		{[]string{"crash", "2"}, nil, []string{"batch 2 of epoch 2", "the disk is on fire"}},
-		{[]string{"exit", "1"}, nil, []string{"batch 1 of epoch 2", "exit status 0"}},
-		{[]string{"hang", "1"}, short, []string{"batch 1 of epoch 2", "did not give an answer within 300ms"}},
+		{[]string{"crash", "0"}, nil, []string{"batch 0 of epoch 3", "exit status 1", "before it gave an answer", "the disk is on fire"}},
+		{[]string{"crash", "2"}, nil, []string{"batch 2 of epoch 3", "the disk is on fire"}},
+		{[]string{"exit", "1"}, nil, []string{"batch 1 of epoch 3", "exit status 0"}},
+		{[]string{"hang", "1"}, short, []string{"batch 1 of epoch 3", "did not give an answer within 300ms"}},
 		{[]string{"hang at start"}, func(o *ExecOptions) { o.StartTimeout = 300 * time.Millisecond }, []string{"batch 0", "did not give its schema within 300ms"}},
 		{[]string{"garbage"}, nil, []string{"Loading ", "print to standard error"}},
-		{[]string{"garbage later", "1"}, nil, []string{"batch 1 of epoch 2", "progress"}},
-		{[]string{"half"}, nil, []string{"batch 0 of epoch 2", "in the middle of an answer"}},
+		{[]string{"garbage later", "1"}, nil, []string{"batch 1 of epoch 3", "progress"}},
+		{[]string{"half"}, nil, []string{"batch 0 of epoch 3", "in the middle of an answer"}},
 		{[]string{"lacks a column"}, nil, []string{`lacks the column "image"`}},
 		{[]string{"another type"}, nil, []string{`column "index" as float64, it comes as int64`}},
-		{[]string{"rows"}, nil, []string{"batch 0 of epoch 2", "the answer has 3 rows, the batch 4"}},
+		{[]string{"rows"}, nil, []string{"batch 0 of epoch 3", "the answer has 3 rows, the batch 4"}},
 		{[]string{"order"}, nil, []string{`"index" is not as it came`}},
 		{[]string{"once more"}, nil, []string{"failed at the end of its input", "bad end"}},
 		{nil, func(o *ExecOptions) { o.Command = []string{nowhere} }, []string{nowhere, "cannot be started", "no such file"}},
@@ -364,7 +364,7 @@ func TestExecRestarts(t *testing.T) {
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("with a restart: %v, other batches", err)
 	}
-	if lines := strings.Join(said(), "\n"); !strings.Contains(lines, "batch 2 of epoch 2") || !strings.Contains(lines, "started again (1 of 1)") {
+	if lines := strings.Join(said(), "\n"); !strings.Contains(lines, "batch 2 of epoch 3") || !strings.Contains(lines, "started again (1 of 1)") {
 		t.Errorf("it said %q", lines)
 	}
 	x, said = execOf(t, func(o *ExecOptions) { o.Restarts = 2 }, "crash", "1")
