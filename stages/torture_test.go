@@ -12,7 +12,10 @@ import (
 
 	"sluice/augment"
 	"sluice/pipeline"
+	"sluice/stages/internal/photoset"
 )
+
+const standIn = "the generated files of TestDecodeHostile and TestDecodeFormats stand in for it"
 
 // cost is what a call took: wall time, and bytes allocated (freed or not).
 type cost struct {
@@ -43,30 +46,10 @@ func allocated() uint64 {
 	return s[0].Value.Uint64()
 }
 
-// shared finds a folder of the shared data beside the module, or skips.
-func shared(t testing.TB, path string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			found := filepath.Join(dir, "../shared/data", path)
-			if _, err := os.Stat(found); err != nil {
-				t.Skipf("%s is not there; the generated files of TestDecodeHostile and TestDecodeFormats stand in for it", found)
-			}
-			return found
-		}
-	}
-	t.Fatal("no go.mod above the test")
-	return ""
-}
-
 // Every odd, broken and hostile file gives pixels or an error, in bounded time and memory; what the
 // manifest says must be an error is one.
 func TestTorture(t *testing.T) {
-	dir := shared(t, "torture")
+	dir := photoset.Shared(t, "torture", standIn)
 	manifest, err := os.Open(filepath.Join(dir, "MANIFEST.tsv"))
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +141,7 @@ func damagedKept(t *testing.T, name string, keep *Decode, data []byte, strict *p
 
 // The orientation files all show the upright one.
 func TestTortureOrientation(t *testing.T) {
-	dir := shared(t, "torture/exif")
+	dir := photoset.Shared(t, "torture/exif", standIn)
 	read := func(name string) []byte {
 		data, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
@@ -181,7 +164,7 @@ func TestTortureOrientation(t *testing.T) {
 // The same picture stored as RGB and as YCCK has the same colours; it is compressed differently, so
 // the means are compared closely and the pixels loosely.
 func TestTortureYCCK(t *testing.T) {
-	dir := shared(t, "torture/jpeg-decoder")
+	dir := photoset.Shared(t, "torture/jpeg-decoder", standIn)
 	var p [2]*augment.RGB
 	var mean [2][3]float64
 	for i, name := range []string{"rgb.jpg", "ycck.jpg"} {

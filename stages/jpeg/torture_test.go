@@ -9,32 +9,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-)
 
-// shared finds a folder of the shared data beside the module, or skips.
-func shared(t testing.TB, path string) string {
-	t.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			found := filepath.Join(dir, "../shared/data", path)
-			if _, err := os.Stat(found); err != nil {
-				t.Skipf("%s is not there; the generated files of the other tests stand in for it", found)
-			}
-			return found
-		}
-	}
-	t.Fatal("no go.mod above the test")
-	return ""
-}
+	"sluice/stages/internal/photoset"
+)
 
 // Every odd, broken and hostile file has the outcome of its manifest, with the mean colour
 // that libjpeg-turbo gives.
 func TestTorture(t *testing.T) {
-	dir := shared(t, "torture")
+	dir := photoset.Shared(t, "torture", "the generated files of the other tests stand in for it")
 	manifest, err := os.Open(filepath.Join(dir, "MANIFEST.tsv"))
 	if err != nil {
 		t.Fatal(err)

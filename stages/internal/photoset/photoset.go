@@ -1,4 +1,4 @@
-// Package photoset finds the photographs that benchmarks decode.
+// Package photoset finds the pictures that tests and benchmarks decode.
 package photoset
 
 import (
