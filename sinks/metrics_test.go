@@ -1,13 +1,13 @@
 package sinks
 
 import (
-	"context"
 	"encoding/json"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/apache/arrow/go/v17/arrow"
 	"github.com/apache/arrow/go/v17/arrow/array"
 	"github.com/apache/arrow/go/v17/arrow/memory"
 	"github.com/apache/arrow/go/v17/parquet/file"
@@ -160,6 +160,19 @@ func read(t *testing.T, path string) string {
 
 func parquetRows(t *testing.T, path string) (rows []pipeline.Metric) {
 	t.Helper()
+	eachRecord(t, path, func(rec arrow.Record) {
+		some, err := pipeline.MetricsOf(rec)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows = append(rows, some...)
+	})
+	return rows
+}
+
+// eachRecord reads a Parquet file. A record is lent for the call.
+func eachRecord(t *testing.T, path string, see func(arrow.Record)) {
+	t.Helper()
 	pf, err := file.OpenParquetFile(path, false)
 	if err != nil {
 		t.Fatal(err)
@@ -169,19 +182,14 @@ func parquetRows(t *testing.T, path string) (rows []pipeline.Metric) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	table, err := r.ReadTable(context.Background())
+	table, err := r.ReadTable(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer table.Release()
-	recs := array.NewTableReader(table, 0)
-	defer recs.Release()
-	for recs.Next() {
-		some, err := pipeline.MetricsOf(recs.Record())
-		if err != nil {
-			t.Fatal(err)
-		}
-		rows = append(rows, some...)
+	records := array.NewTableReader(table, 0)
+	defer records.Release()
+	for records.Next() {
+		see(records.Record())
 	}
-	return rows
 }

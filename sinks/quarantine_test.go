@@ -11,10 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/apache/arrow/go/v17/arrow/array"
-	"github.com/apache/arrow/go/v17/arrow/memory"
-	"github.com/apache/arrow/go/v17/parquet/file"
-	"github.com/apache/arrow/go/v17/parquet/pqarrow"
+	"github.com/apache/arrow/go/v17/arrow"
 
 	"sluice/pipeline"
 )
@@ -46,24 +43,8 @@ func writeBad(t *testing.T, q *QuarantineSink, rows ...pipeline.BadSample) error
 
 func readBad(t *testing.T, path string) (rows []pipeline.BadSample) {
 	t.Helper()
-	pf, err := file.OpenParquetFile(path, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = pf.Close() }()
-	r, err := pqarrow.NewFileReader(pf, pqarrow.ArrowReadProperties{}, memory.DefaultAllocator)
-	if err != nil {
-		t.Fatal(err)
-	}
-	table, err := r.ReadTable(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer table.Release()
-	records := array.NewTableReader(table, 0)
-	defer records.Release()
-	for records.Next() {
-		got, err := pipeline.QuarantineOf(records.Record())
+	eachRecord(t, path, func(rec arrow.Record) {
+		got, err := pipeline.QuarantineOf(rec)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +53,7 @@ func readBad(t *testing.T, path string) (rows []pipeline.BadSample) {
 			row.Reason, row.SHA256 = strings.Clone(row.Reason), strings.Clone(row.SHA256)
 			rows = append(rows, row)
 		}
-	}
+	})
 	return rows
 }
 
