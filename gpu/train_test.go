@@ -402,7 +402,7 @@ func TestTrainStopsWhenItDiverges(t *testing.T) {
 // Weights that are not finite never reach a sink, even if the loss was: here the
 // only step is the one that breaks them.
 func TestTrainHandsOutNoBrokenWeights(t *testing.T) {
-	s := trainStage(t, smallNet+"epochs: 1\nsolver: {lr: 1e39}", nil)
+	s := trainStage(t, smallNet+"epochs: 1\nsolver: {lr: 3e38, weight_decay: 10}", nil)
 	prepare(t, s, env(6))
 	defer s.Close()
 	var out outbox
