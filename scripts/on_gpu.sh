@@ -31,7 +31,7 @@ if ! ./pipeline devices | grep -q '^cuda  cuda:'; then
 	exit 2
 fi
 
-check 'conformance' ./cuda.test -test.run 'TestEngine|TestGolden|TestAgreesWithCPU|TestEveryOption|TestResume|TestTF32|TestTiles|TestPinned|TestLoadBesideOps|TestTooManyGroups'
+check 'conformance' ./cuda.test -test.run 'TestEngine|TestGolden|TestAgreesWithCPU|TestEveryOption|TestResume|TestTF32|TestTiles|TestPinned|TestLoadBesideOps|TestStreamsWait|TestTooManyGroups'
 check 'conformance, each tensor by itself' env SLUICE_CUDA_SEPARATE=1 ./cuda.test -test.run 'TestEngine/(Truth|SharedMemory|RandomGeometry)'
 check 'the stages, and exact resume' env SLUICE_TEST_DEVICE=cuda ./stages.test
 

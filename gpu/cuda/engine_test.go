@@ -366,6 +366,57 @@ func TestLoadBesideOps(t *testing.T) {
 	}
 }
 
+// Events keep streams apart: a batch does not come over the one that still computes, and what
+// computes waits for its batch.
+func TestStreamsWait(t *testing.T) {
+	t.Setenv("SLUICE_EMU_KERNEL_US", "2000") // each kernel is slower than a copy
+	e := open(t)
+	const n, side = 2, 8
+	in, err := e.NewInput(net.InputSpec{N: n, H: side, W: side, Scale: [3]float32{1, 1, 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := net.Shape{N: n, C: 3, H: side, W: side}
+	ts, err := e.Alloc([]net.Spec{{Name: "busy", Shape: m, To: -1}, {Name: "first", Shape: m, To: -1}, {Name: "second", Shape: m, To: -1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 2 {
+		b := net.ImageBatch{N: n, Pixels: make([]byte, n*side*side*3), Labels: make([]int32, n)}
+		for k := range b.Pixels {
+			b.Pixels[k] = byte(i + 1)
+		}
+		if err := in.Load(b); err != nil {
+			t.Fatal(err)
+		}
+		x, _, err := in.Tensors()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			for range 3 {
+				e.Copy(ts[0], ts[0])
+			}
+		}
+		e.Copy(ts[1+i], x)
+	}
+	got := make([]float32, m.Len())
+	for i := range 2 {
+		e.Download(got, ts[1+i])
+		for k, v := range got {
+			if v != float32(i+1) {
+				t.Fatalf("number %d of batch %d is %v", k, i, v)
+			}
+		}
+	}
+	if err := e.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 // What a card's grid cannot hold is told of the layer, and not computed in part.
 func TestTooManyGroups(t *testing.T) {
 	e := open(t)
