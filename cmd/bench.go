@@ -44,15 +44,15 @@ keep (mean: auto) if it has not yet.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal(commandContext(c), c.ErrOrStderr())
+			ctx, stop := untilSignal(c.Context(), c.ErrOrStderr())
 			defer stop()
 			k := keeper{dir: statisticsDir(spec), told: c.ErrOrStderr()}
 			if err := k.giveStatistics(ctx, spec, func() (*pipeline.Spec, error) { return s.load(args[0]) }); err != nil {
-				return endOf(c.ErrOrStderr(), err)
+				return err
 			}
 			b, err := measure(ctx, spec, steps, layers)
 			if err != nil {
-				return endOf(c.ErrOrStderr(), err)
+				return err
 			}
 			if asJSON {
 				enc := json.NewEncoder(c.OutOrStdout())

@@ -150,6 +150,11 @@ func report(stderr io.Writer, err error) int {
 			return code
 		}
 	}
+	var sig interrupted
+	if errors.As(err, &sig) {
+		fmt.Fprintln(stderr, "pipeline: interrupted")
+		return sig.exitCode()
+	}
 	var mistakes config.Errors
 	var failed *pipeline.Error
 	switch {

@@ -115,15 +115,6 @@ func begin(l *pipeline.Line) error {
 	return nil
 }
 
-// finish turns an interruption into its exit code.
-func finish(err error) error {
-	var sig interrupted
-	if errors.As(err, &sig) {
-		return &exitError{sig.exitCode(), err}
-	}
-	return err
-}
-
 func newEvaluate() *cobra.Command {
 	var i inference
 	var data, output string
@@ -202,14 +193,14 @@ func (i *inference) evaluate(c *cobra.Command, data, output string) error {
 	if err := begin(l); err != nil {
 		return err
 	}
-	ctx, stop := untilSignal(context.WithoutCancel(contextOf(c)), stderr)
+	ctx, stop := untilSignal(c.Context(), stderr)
 	defer stop()
 	if err := l.Run(ctx); err != nil {
 		var bad *pipeline.Error
 		if errors.As(err, &bad) && bad.Name != "" && !i.skipBad {
 			err = fmt.Errorf("%w; --skip-bad leaves such images out", err)
 		}
-		return finish(err)
+		return err
 	}
 	r := result.evaluation()
 	r.Weights, r.Data, r.TenCrop = i.files, data, i.tenCrop
@@ -228,13 +219,6 @@ func (i *inference) evaluate(c *cobra.Command, data, output string) error {
 		fmt.Fprintf(c.OutOrStdout(), "\nclasses.parquet, confusion.parquet and confusion.png are in %s\n", output)
 	}
 	return nil
-}
-
-func contextOf(c *cobra.Command) context.Context {
-	if ctx := c.Context(); ctx != nil {
-		return ctx
-	}
-	return context.Background()
 }
 
 func writeConfusion(path, title string, outcomes []pipeline.Outcome) error {

@@ -56,9 +56,9 @@ a file are computed with the weights of the run that wrote the others.`,
 			case n.count < 1:
 				return usagef("-k must be at least 1, is %d", n.count)
 			}
-			ctx, stop := untilSignal(context.WithoutCancel(contextOf(c)), c.ErrOrStderr())
+			ctx, stop := untilSignal(c.Context(), c.ErrOrStderr())
 			defer stop()
-			return finish(n.run(ctx, c.OutOrStdout()))
+			return n.run(ctx, c.OutOrStdout())
 		},
 	}
 	f := c.Flags()

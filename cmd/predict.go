@@ -96,10 +96,10 @@ func (i *inference) predict(c *cobra.Command, files []string, picture string) er
 	if err := begin(l); err != nil {
 		return err
 	}
-	ctx, stop := untilSignal(context.WithoutCancel(contextOf(c)), c.ErrOrStderr())
+	ctx, stop := untilSignal(c.Context(), c.ErrOrStderr())
 	defer stop()
 	if err := l.Run(ctx); err != nil && all.bad < len(files) {
-		return finish(err)
+		return err
 	}
 	for n := range all.of {
 		all.of[n].Image = files[n]
@@ -194,7 +194,7 @@ func (i *inference) draw(ctx context.Context, of []prediction, path string) erro
 			continue
 		}
 		if ctx.Err() != nil {
-			return finish(context.Cause(ctx))
+			return context.Cause(ctx)
 		}
 		s := pipeline.NewSample(0, "predict", pipeline.Key{Index: n})
 		if err := imageFiles([]string{p.Image}).Read(ctx, 0, s); err != nil {

@@ -102,9 +102,6 @@ type runner struct {
 }
 
 func (r *runner) run(ctx context.Context) error {
-	if ctx == nil {
-		ctx = context.Background()
-	}
 	ctx, stop := untilSignal(ctx, r.stderr)
 	defer stop()
 	k := keeper{dir: statisticsDir(r.spec), told: r.stderr}
@@ -112,7 +109,7 @@ func (r *runner) run(ctx context.Context) error {
 		k.told = io.Discard
 	}
 	if err := k.giveStatistics(ctx, r.spec, r.again); err != nil {
-		return endOf(r.stderr, err)
+		return err
 	}
 	v := currentVersions()
 	line, err := r.line(v)

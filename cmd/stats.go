@@ -43,7 +43,7 @@ until the images or the stages change.`,
 			if err != nil {
 				return err
 			}
-			ctx, stop := untilSignal(commandContext(c), c.ErrOrStderr())
+			ctx, stop := untilSignal(c.Context(), c.ErrOrStderr())
 			defer stop()
 			k := keeper{dir: statisticsDir(spec), told: c.ErrOrStderr()}
 			if quiet {
@@ -51,7 +51,7 @@ until the images or the stages change.`,
 			}
 			t, err := k.ofSource(ctx, spec)
 			if err != nil {
-				return endOf(c.ErrOrStderr(), err)
+				return err
 			}
 			describe(c.OutOrStdout(), t)
 			if k.file != "" {
@@ -67,23 +67,6 @@ until the images or the stages change.`,
 	c.Flags().StringVarP(&output, "output", "o", "", "write them to `FILE`, a .safetensors, and the picture of the mean beside it")
 	c.Flags().BoolVarP(&quiet, "quiet", "q", false, "do not say how far it is")
 	return c
-}
-
-func commandContext(c *cobra.Command) context.Context {
-	if ctx := c.Context(); ctx != nil {
-		return ctx
-	}
-	return context.Background()
-}
-
-// endOf gives an error of a run that ended before it began its exit code.
-func endOf(stderr io.Writer, err error) error {
-	var sig interrupted
-	if errors.As(err, &sig) {
-		fmt.Fprintln(stderr, "pipeline: interrupted")
-		return &exitError{code: sig.exitCode()}
-	}
-	return err
 }
 
 func describe(w io.Writer, t *pipeline.Statistics) {
