@@ -18,10 +18,9 @@ type Leaky struct {
 }
 
 func (l Leaky) Plan(in []net.Shape) (net.Plan, error) {
-	if len(in) != 1 {
-		return net.Plan{}, fmt.Errorf("takes one input, and has %d", len(in))
-	}
-	return net.Plan{Out: in[0], KeepX: true}, nil
+	plan, err := net.PlanLike(in)
+	plan.KeepX = true // Backward reads it
+	return plan, err
 }
 
 func (l Leaky) Forward(e net.Engine, f *net.Frame) {
@@ -46,13 +45,12 @@ func (l Leaky) Backward(e net.Engine, f *net.Frame) {
 }
 
 func init() {
-	net.RegisterLayer("leaky", "Lets a part of the negative side through.", Leaky{Slope: 0.01},
-		func(l Leaky) (net.Layer, error) { return l, nil })
+	net.DefineLayer("leaky", "Lets a part of the negative side through.", Leaky{Slope: 0.01})
 }
 
 // A layer of one's own is a struct with three methods, registered by name. From
 // then on a YAML can say it, and its mistakes have lines.
-func ExampleRegisterLayer() {
+func ExampleDefineLayer() {
 	doc, err := config.Parse("train.yaml", []byte(`
 - conv: {out: 8, size: 3, activation: none}
 - leaky: {slope: 0.1}

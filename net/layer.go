@@ -25,6 +25,14 @@ func RegisterLayer[C any](name, doc string, defaults C, build func(C) (Layer, er
 	config.Add(Layers, name, doc, defaults, build)
 }
 
+// DefineLayer is RegisterLayer for a layer that is its own options, see pipeline.DefineSource.
+func DefineLayer[C any, P interface {
+	*C
+	Layer
+}](name, doc string, defaults C) {
+	RegisterLayer(name, doc, defaults, func(c C) (Layer, error) { return P(&c), config.Check(P(&c)) })
+}
+
 // Plan is what a layer will need, before anything is allocated.
 type Plan struct {
 	Out    Shape
@@ -99,6 +107,13 @@ func single(in []Shape) (Shape, error) {
 		return Shape{}, fmt.Errorf("takes one input, and has %d", len(in))
 	}
 	return in[0], nil
+}
+
+// PlanLike is the Plan of a layer whose output is as large as its one input, and which
+// needs nothing else.
+func PlanLike(in []Shape) (Plan, error) {
+	s, err := single(in)
+	return Plan{Out: s}, err
 }
 
 // image writes a shape without its N.

@@ -69,6 +69,12 @@ type Batch struct {
 	Record      arrow.Record
 }
 
+// Pass hands the batch on as it is, from a stage that it was lent to.
+func (b *Batch) Pass(emit Emit) error {
+	b.Record.Retain()
+	return emit(b)
+}
+
 // Emit hands a batch downstream. It consumes one reference to b.Record, also
 // when it fails, and blocks while downstream is busy.
 type Emit func(b *Batch) error

@@ -18,6 +18,41 @@ func RegisterSource[C any](name, doc string, defaults C, build func(C) (Source, 
 	config.Add(Sources, name, doc, defaults, build)
 }
 
+// DefineSource is RegisterSource for a source that is its own options: a struct with their
+// tags and defaults, and the methods of a Source. Every use in a YAML has a value of its
+// own, so that fields without a tag, not exported, may hold its state. If it has a
+// method Check() error, that says what is wrong with the options (config.Fieldf).
+func DefineSource[C any, P interface {
+	*C
+	Source
+}](name, doc string, defaults C) {
+	RegisterSource(name, doc, defaults, func(c C) (Source, error) { return P(&c), config.Check(P(&c)) })
+}
+
+// DefineSampleStage makes known a sample stage that is its own options, see DefineSource.
+func DefineSampleStage[C any, P interface {
+	*C
+	SampleStage
+}](name, doc string, defaults C) {
+	RegisterSampleStage(name, doc, defaults, func(c C) (SampleStage, error) { return P(&c), config.Check(P(&c)) })
+}
+
+// DefineBatchStage makes known a batch stage that is its own options, see DefineSource.
+func DefineBatchStage[C any, P interface {
+	*C
+	BatchStage
+}](name, doc string, defaults C) {
+	RegisterBatchStage(name, doc, defaults, func(c C) (BatchStage, error) { return P(&c), config.Check(P(&c)) })
+}
+
+// DefineSink makes known a sink that is its own options, see DefineSource.
+func DefineSink[C any, P interface {
+	*C
+	Sink
+}](name, doc string, defaults C) {
+	RegisterSink(name, doc, defaults, func(c C) (Sink, error) { return P(&c), config.Check(P(&c)) })
+}
+
 // RegisterSampleStage makes a sample stage known, see RegisterSource.
 func RegisterSampleStage[C any](name, doc string, defaults C, build func(C) (SampleStage, error)) {
 	config.Add(SampleStages, name, doc, defaults, build)

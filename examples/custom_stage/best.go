@@ -11,8 +11,7 @@ import (
 )
 
 func init() {
-	pipeline.RegisterSink("best", "Writes the least validation loss of the run, and its epoch, to best.txt.", struct{}{},
-		func(struct{}) (pipeline.Sink, error) { return &best{}, nil })
+	pipeline.DefineSink("best", "Writes the least validation loss of the run, and its epoch, to best.txt.", best{})
 }
 
 // best is a sink: it sees the metrics, and writes a file when all went well.
@@ -39,7 +38,7 @@ func (b *best) Finish(context.Context) error {
 	if b.row == nil {
 		return nil
 	}
-	text := fmt.Sprintf("loss %.4f after epoch %d\n", b.row.Loss, b.row.Epoch)
+	text := fmt.Sprintf("loss %.4f after epoch %d\n", b.row.Loss, b.row.Epoch+1)
 	return renameio.WriteFile(filepath.Join(b.folder, "best.txt"), []byte(text), 0o666)
 }
 

@@ -8,8 +8,7 @@ import (
 )
 
 func init() {
-	pipeline.RegisterBatchStage("brightness", "Refuses a batch whose images are all too dark to learn from, and passes on the others.", brightness{Least: 5},
-		func(b brightness) (pipeline.BatchStage, error) { return b, nil })
+	pipeline.DefineBatchStage("brightness", "Refuses a batch whose images are all too dark to learn from, and passes on the others.", brightness{Least: 5})
 }
 
 // brightness is a batch stage: it looks at batches on their way to the network.
@@ -29,6 +28,5 @@ func (b brightness) Process(_ context.Context, batch *pipeline.Batch, emit pipel
 	if mean := float64(sum) / float64(len(images.Pixels)); mean < b.Least {
 		return fmt.Errorf("batch %d has a mean of %.1f, and %g is the least: are these the right images?", batch.Step, mean, b.Least)
 	}
-	batch.Record.Retain() // it is lent for the call, and emit takes one reference
-	return emit(batch)
+	return batch.Pass(emit)
 }

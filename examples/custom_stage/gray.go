@@ -7,8 +7,7 @@ import (
 )
 
 func init() {
-	pipeline.RegisterSampleStage("gray", "Takes the colours away, as far as amount says.", gray{Amount: 1},
-		func(g gray) (pipeline.SampleStage, error) { return g, nil })
+	pipeline.DefineSampleStage("gray", "Takes the colours away, as far as amount says.", gray{Amount: 1})
 }
 
 // gray is a sample stage: its options, and what it does to one image.

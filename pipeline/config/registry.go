@@ -46,6 +46,14 @@ func Add[C, T any](r *Registry[T], name, doc string, defaults C, build func(C) (
 	}
 }
 
+// Check is what options say of themselves, if they can.
+func Check(options any) error {
+	if c, ok := options.(interface{ Check() error }); ok {
+		return c.Check()
+	}
+	return nil
+}
+
 // Kind is what messages call the things in the registry.
 func (r *Registry[T]) Kind() string { return r.kind }
 
