@@ -4,7 +4,7 @@
 column's values. With --check PIPELINE it runs that program and compares.
 
     pip install pyarrow numpy
-    python3 scripts/read_features.py runs/features/features --check ./pipeline
+    python3 scripts/read_features.py runs/features/features --check bin/pipeline
 
 A column's checksum is the SHA-256 of its numbers, little endian, in the order of
 the rows, or of its texts in UTF-8 with a zero byte after each.
