@@ -27,7 +27,7 @@ func init() {
 // DecodeOptions are the options of the decode stage.
 type DecodeOptions struct {
 	Orientation bool   `yaml:"orientation" doc:"turn the picture upright as its EXIF orientation says"`
-	Damaged     string `yaml:"damaged" doc:"a JPEG whose data are damaged or cut short: error, or keep what can be decoded (the rest is gray) with a warning and a row for the quarantine sink. Damage to its headers, and to files of other formats, is always an error"`
+	Damaged     string `yaml:"damaged" doc:"a JPEG whose data are damaged or cut short: error, or keep what can be decoded (the rest is gray) with a warning and a row for the quarantine sink. A file of which nothing can be decoded, damage to its headers, and damage to files of other formats are always errors"`
 	MaxPixels   int64  `yaml:"max_pixels" doc:"the most pixels an image may have, checked before memory is allocated, and the scans of a JPEG together 64 times as many, which bounds the time for it; a decoder needs up to 15 bytes a pixel (a progressive JPEG) for each worker"`
 	MaxBytes    int64  `yaml:"max_bytes" doc:"the most bytes an encoded image may have"`
 }

@@ -46,7 +46,8 @@ type Options struct {
 	// read, and damage in it found, but not transformed: its samples are unspecified.
 	Region image.Rectangle
 	// Keep gives a damaged picture with what could be decoded (the rest is gray) and
-	// Image.Damage set, where otherwise the damage is the error.
+	// Image.Damage set, where otherwise the damage is the error. It is the error still
+	// where nothing at all could be decoded.
 	Keep bool
 }
 
@@ -82,7 +83,8 @@ type Decoder struct {
 	scans   int     // begun
 	damage  *Damage // the first
 	damaged Damage  // what damage points to
-	lost    int     // MCUs given up, over all scans
+	begun   int     // MCUs of the scans that have begun
+	lost    int     // those of them that were given up
 
 	mcu   []mcuBlock // the blocks of an MCU of a sequential scan
 	strip []int16    // coefficients of some MCUs
@@ -112,7 +114,7 @@ func (d *Decoder) Decode(data []byte, opt Options) (*Image, error) {
 			d.note(d.pos, err.Error())
 		}
 	}
-	if d.damage != nil && !opt.Keep {
+	if d.damage != nil && (!opt.Keep || d.lost == d.begun) {
 		return nil, d.damage
 	}
 	d.finish()
@@ -131,7 +133,7 @@ func (d *Decoder) begin(data []byte, opt Options) {
 	for i := range d.dc {
 		d.dc[i].set, d.ac[i].set = false, false
 	}
-	d.scans, d.damage, d.lost = 0, nil, 0
+	d.scans, d.damage, d.begun, d.lost = 0, nil, 0, 0
 	d.scan.mcu, d.scan.mcus = 0, 0
 }
 

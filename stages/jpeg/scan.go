@@ -99,6 +99,7 @@ func (d *Decoder) startScan() error {
 		d.allocate()
 	}
 	d.scans++
+	d.begun += s.mcus
 	return nil
 }
 
