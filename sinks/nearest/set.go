@@ -71,13 +71,13 @@ func (s *Set) open(dir, column string) error {
 	const advice = "extract them again with features: {format: npy}, or {format: arrow, compression: none}"
 	switch {
 	case m.Format == "parquet":
-		return fmt.Errorf("are parts of Parquet, which cannot be mapped into memory: %s", advice)
+		return fmt.Errorf("they are parts of Parquet, which cannot be mapped into memory: %s", advice)
 	case m.Format != "arrow" && m.Format != "npy":
-		return fmt.Errorf("are of the format %q, which is not known here", m.Format)
+		return fmt.Errorf("they are of the format %q, which is not known here", m.Format)
 	case m.Format == "arrow" && m.Compression != "none":
-		return fmt.Errorf("are parts of Arrow that are compressed (%s), so they cannot be mapped into memory: %s", m.Compression, advice)
+		return fmt.Errorf("they are parts of Arrow that are compressed (%s), so they cannot be mapped into memory: %s", m.Compression, advice)
 	case !m.Complete:
-		return errors.New("are not complete: go on with the run (run --resume)")
+		return errors.New("they are not complete: go on with the run (run --resume)")
 	}
 	if err := s.choose(column); err != nil {
 		return err
@@ -122,15 +122,15 @@ func (s *Set) choose(column string) error {
 	}
 	if !slices.Contains(names, column) {
 		if near, ok := config.Nearest(column, names); ok {
-			return fmt.Errorf("have no column %q of a layer; did you mean %q?", column, near)
+			return fmt.Errorf("they have no column %q of a layer; did you mean %q?", column, near)
 		}
-		return fmt.Errorf("have no column %q of a layer, only %s", column, strings.Join(names, ", "))
+		return fmt.Errorf("they have no column %q of a layer, only %s", column, strings.Join(names, ", "))
 	}
 	s.Column = column
 	i := slices.IndexFunc(s.Manifest.Columns, func(c sinks.ManifestColumn) bool { return c.Name == column })
 	text := s.Manifest.Columns[i].Type
 	if _, err := fmt.Sscanf(text, "fixed_size_list<item: float32, nullable>[%d]", &s.Width); err != nil || s.Width < 1 {
-		return fmt.Errorf("have the column %q of the type %s, and lists of float32 are searched: extract with dtype: float32", column, text)
+		return fmt.Errorf("they have the column %q of the type %s, and lists of float32 are searched: extract with dtype: float32", column, text)
 	}
 	return nil
 }
