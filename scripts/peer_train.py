@@ -38,6 +38,8 @@ try:
 except ImportError as err:
     sys.exit(f"{err}: apt-get install python3-torch python3-pil")
 
+from peer_pytorch import lrn
+
 MEAN = np.array([123.68, 116.78, 103.94], np.float32)  # of ImageNet, as mean: imagenet
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])  # of its colours, on 0..1
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -88,22 +90,6 @@ class Dropout(nn.Module):
         return x * torch.from_numpy(np.where(kept, np.float32(1) / self.keep, np.float32(0))).view_as(x)
 
 
-class LRN(nn.Module):
-    """Local response normalisation, k=2, n=5, alpha=1e-4 a term, beta=0.75, as a convolution: PyTorch's own takes a third of a step more."""
-
-    def __init__(self, channels):
-        super().__init__()
-        band = torch.zeros(channels, channels, 1, 1)
-        for i in range(channels):
-            band[i, max(0, i - 2) : i + 3] = 1e-4
-        self.register_buffer("band", band)
-        self.register_buffer("k", torch.full((channels,), 2.0))
-
-    def forward(self, x):
-        root = torch.conv2d(x * x, self.band, self.k).rsqrt()
-        return x * root * root.sqrt()  # the sum ** -0.75
-
-
 def init(name, layer, seed, std=None, bias=0.0):
     """Normal weights: He's rule before a ReLU, unless std is given."""
     fan_in = layer.weight[0].numel()
@@ -134,8 +120,8 @@ def alexnet(classes, seed):
     dense = lambda name, i, o, bias: init(name, nn.Linear(i, o), seed, 0.01, bias)
     return nn.Sequential(
         nn.ZeroPad2d((0, 3, 0, 3)),  # 224 to 227, at the right and bottom
-        conv("conv1", 3, 96, 11, stride=4), nn.ReLU(), LRN(96), pool(),
-        conv("conv2", 96, 256, 5, 0.1, padding=2, groups=2), nn.ReLU(), LRN(256), pool(),
+        conv("conv1", 3, 96, 11, stride=4), nn.ReLU(), lrn(nn, torch, 96, as_convolution=True), pool(),
+        conv("conv2", 96, 256, 5, 0.1, padding=2, groups=2), nn.ReLU(), lrn(nn, torch, 256, as_convolution=True), pool(),
         conv("conv3", 256, 384, 3, padding=1), nn.ReLU(),
         conv("conv4", 384, 384, 3, 0.1, padding=1, groups=2), nn.ReLU(),
         conv("conv5", 384, 256, 3, 0.1, padding=1, groups=2), nn.ReLU(), pool(),
