@@ -50,7 +50,7 @@ func Infer(b *testing.B, newEngine func() net.Engine) {
 }
 
 // warmUp is how many steps are not timed, as of the peers: the first pay for memory
-// that the system has yet to give, which for alexnet takes as long as a third of a step.
+// that the system has yet to give, which for alexnet takes most of a step's time.
 const warmUp = 2
 
 type preset struct {
