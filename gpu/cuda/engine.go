@@ -191,7 +191,7 @@ func (e *Engine) serve() {
 	for e.now = range e.queue { // kept here, for else each would be allocated
 		switch {
 		case e.now.do != nil:
-			e.now.reply <- e.now.do()
+			e.now.reply <- e.blame(e.now.do())
 		case e.now.step != nil:
 			e.step = e.now.step
 		default:

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"gorgonia.org/cu"
+
 	"sluice/gpu/enginetest"
 	"sluice/gpu/host"
 	"sluice/gpu/host/simd"
@@ -464,13 +466,15 @@ func TestFailures(t *testing.T) {
 	emulated(t)
 	for _, tt := range []struct {
 		fail, one string
+		late      bool // the next launch is the first to hear of it
 		says      []string
 	}{
-		{"launch:4", "", []string{"LaunchFailed", "ConvGrad of", "gemm_weight", "SLUICE_CUDA_SYNC=1"}},
-		{"launch:4", "1", []string{"LaunchFailed", "ConvGrad of", "kernel"}},
-		{"lost:3", "", []string{"Unknown", "kernel"}},
+		{"launch:4", "", false, []string{"LaunchFailed", "ConvGrad of", "gemm_weight", "SLUICE_CUDA_SYNC=1", "the context is lost"}},
+		{"launch:4", "", true, []string{"LaunchFailed", "ConvGrad of", "gemm_weight", "SLUICE_CUDA_SYNC=1", "the context is lost"}},
+		{"launch:4", "1", false, []string{"LaunchFailed", "ConvGrad of", "gemm_weight", "the context is lost"}},
+		{"lost:3", "", false, []string{"Unknown", "kernel", "the context is lost"}},
 	} {
-		t.Run(tt.fail+tt.one, func(t *testing.T) {
+		t.Run(fmt.Sprint(tt.fail, tt.one, tt.late), func(t *testing.T) {
 			t.Setenv("SLUICE_EMU_FAIL", tt.fail)
 			t.Setenv("SLUICE_CUDA_SYNC", tt.one)
 			e := open(t)
@@ -481,6 +485,12 @@ func TestFailures(t *testing.T) {
 			g := net.Conv{Size: 3, Stride: 1, Pad: 1}
 			e.Conv(ts[1], ts[0], ts[4], ts[6], g)
 			e.ConvGrad(ts[2], ts[5], ts[7], ts[3], ts[1], ts[0], ts[4], g)
+			if tt.late {
+				if err := e.call(e.compute.Synchronize); !errors.Is(err, cu.LaunchFailed) {
+					t.Errorf("waiting: %v", err)
+				}
+				e.Conv(ts[1], ts[0], ts[4], ts[6], g)
+			}
 			err = e.Sync()
 			if err == nil {
 				t.Fatal("no error")

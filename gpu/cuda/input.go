@@ -285,7 +285,7 @@ type load struct {
 }
 
 func newWaiter(ctx cu.CUContext) *waiter {
-	w := &waiter{loads: make(chan load, 4)}
+	w, reply := &waiter{loads: make(chan load, 4)}, make(chan error)
 	w.ended.Go(func() {
 		runtime.LockOSThread() // for ever: the thread ends with the goroutine
 		set := cu.SetCurrentContext(ctx)
@@ -295,7 +295,8 @@ func newWaiter(ctx cu.CUContext) *waiter {
 				err = l.in.loaded.Synchronize()
 			}
 			if err != nil {
-				l.in.e.fail("loading a batch: CUDA says %w", err)
+				err = fmt.Errorf("loading a batch: %w", told(err))
+				l.in.e.stick(l.in.e.ask(func() error { return err }, reply)) // the owner knows whom to blame
 			}
 			if l.release != nil {
 				l.giveBack()

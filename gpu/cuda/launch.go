@@ -3,8 +3,10 @@
 package cuda
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -84,11 +86,11 @@ func (e *Engine) launched(l *launch) {
 		return
 	}
 	if err := e.start(l, e.compute); err != nil {
-		e.stick(err)
+		e.stick(e.blame(err))
 		return
 	}
 	if err := e.flight.add(l, e.compute); err != nil {
-		e.stick(err)
+		e.stick(e.blame(err))
 	}
 }
 
@@ -108,11 +110,11 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 	}
 	copy(e.cells[:], l.args[:l.n])
 	if err := f.Launch(l.grid[0], l.grid[1], l.grid[2], l.threads, 1, 1, l.shared, s, e.pointers[:l.n]); err != nil {
-		return fmt.Errorf("%s: %w", l.String(), e.explain(err))
+		return fmt.Errorf("launching %s: %w", l.String(), told(err))
 	}
 	if e.oneByOne {
 		if err := s.Synchronize(); err != nil {
-			return fmt.Errorf("%s: %w", l.String(), e.explain(err))
+			return fmt.Errorf("%s: %w", l.String(), told(err))
 		}
 	}
 	track := computeTrack
@@ -125,18 +127,32 @@ func (e *Engine) start(l *launch, s cu.Stream) error {
 	return e.end(from, s, track, fmt.Sprintf("%s %s (%s)", l.op, l.tensor, l.kernel))
 }
 
+// told says that it is CUDA who says so.
+func told(err error) error { return fmt.Errorf("CUDA says %w", err) }
+
 // String says whose launch it is.
 func (l *launch) String() string {
 	return fmt.Sprintf("%s of %q (kernel %s)", l.op, l.tensor, l.kernel)
 }
 
-// explain adds what can be done to what CUDA says.
-func (e *Engine) explain(err error) error {
-	switch err {
-	case cu.IllegalAddress, cu.LaunchFailed, cu.IllegalInstruction, cu.MisalignedAddress:
-		return fmt.Errorf("CUDA says %v; the context is lost, and with it this engine", err)
+// blame tells whose fault it may be that the context was lost. CUDA gives such an error to
+// whatever it is asked next, be it the launch of another kernel: all that were launched
+// and not known to have ended are named. By the owner.
+func (e *Engine) blame(err error) error {
+	if err == nil || !slices.ContainsFunc(losses, func(loss error) bool { return errors.Is(err, loss) }) {
+		return err
 	}
-	return fmt.Errorf("CUDA says %w", err)
+	err = fmt.Errorf("%w; the context is lost, and with it this engine", err)
+	if e.oneByOne {
+		return err
+	}
+	return fmt.Errorf("%w; the fault is in one of the kernels launched last, in their order: %s(SLUICE_CUDA_SYNC=1 tells which)", err, e.flight.names())
+}
+
+// losses are the errors after which CUDA's context can no longer be used.
+var losses = []error{
+	cu.IllegalAddress, cu.LaunchTimeout, cu.Assert, cu.HardwareStackError, cu.IllegalInstruction, cu.MisalignedAddress,
+	cu.InvalidAddressSpace, cu.InvalidPc, cu.LaunchFailed, cu.EccUncorrectable, cu.NvlinkUncorrectable, cu.Unknown,
 }
 
 // flight is what is launched and not known to have ended: at most flights*flightSize
@@ -179,12 +195,12 @@ func (f *flight) add(l *launch, s cu.Stream) error {
 		return nil
 	}
 	if err := f.ends[f.now].Record(s); err != nil {
-		return f.lost(err)
+		return told(err)
 	}
 	f.now = (f.now + 1) % flights
 	if f.in[f.now] == flightSize {
 		if err := f.ends[f.now].Synchronize(); err != nil {
-			return f.lost(err)
+			return told(err)
 		}
 	}
 	f.in[f.now] = 0
@@ -194,18 +210,16 @@ func (f *flight) add(l *launch, s cu.Stream) error {
 // landed forgets all launches: the stream has ended.
 func (f *flight) landed() { f.in = [flights]int{} }
 
-// lost is the error of one of the kernels in flight.
-func (f *flight) lost(err error) error {
-	var of []string
+// names are the launches in flight, the oldest first. What loads a batch runs on the other
+// stream, and is in flight at any time.
+func (f *flight) names() string {
+	var s strings.Builder
 	for i := range flights {
 		for _, l := range f.launches[(f.now+i)%flights][:f.in[(f.now+i)%flights]] {
-			of = append(of, fmt.Sprintf("%s of %q (kernel %s)", l.op, l.tensor, l.kernel))
+			fmt.Fprintf(&s, "%s of %q (kernel %s), ", l.op, l.tensor, l.kernel)
 		}
 	}
-	if len(of) == 0 {
-		return fmt.Errorf("CUDA says %w", err)
-	}
-	return fmt.Errorf("CUDA says %w, of one of the last kernels, in their order: %s (SLUICE_CUDA_SYNC=1 tells which)", err, strings.Join(of, ", "))
+	return s.String() + "or Load (kernel load_images) "
 }
 
 // entries are the names of a PTX text's kernels.

@@ -160,7 +160,7 @@ func (e *Engine) chunks(op string, f func(first, count, a, b, size int) error, t
 			return fmt.Errorf("%s of %q: CUDA says %w", op, e.transfer.t.Name, err)
 		}
 		if err := e.compute.Synchronize(); err != nil {
-			return fmt.Errorf("%s of %q: %w", op, e.transfer.t.Name, e.flight.lost(err))
+			return fmt.Errorf("%s of %q: %w", op, e.transfer.t.Name, told(err))
 		}
 		e.flight.landed()
 		e.tracer.tell()
@@ -188,7 +188,7 @@ func (e *Engine) land() error {
 		err = e.landing.Synchronize()
 	}
 	if err != nil {
-		return e.flight.lost(err)
+		return told(err)
 	}
 	e.flight.landed()
 	e.tracer.tell()
