@@ -146,14 +146,21 @@ func TestCancelAtAnyTime(t *testing.T) {
 		timer := time.AfterFunc(time.Duration(i)*250*time.Microsecond, func() { cancel(stop) })
 		r := newRig(t, 1+i%5)
 		r.Epochs = 1000
-		begin := time.Now()
+		var late atomic.Int32 // calls that began after the end
+		r.before = func(_ context.Context, call string) error {
+			if ctx.Err() != nil && !strings.HasSuffix(call, ".Close") {
+				late.Add(1)
+			}
+			return nil
+		}
 		err := r.run(ctx)
 		timer.Stop()
 		if err != stop {
 			t.Fatalf("error is %v, want the cause alone", err)
 		}
-		if d := time.Since(begin); d > 2*time.Second {
-			t.Fatalf("the run went on for %v", d)
+		// What was under way: a few samples of each worker, and what the stages and sinks were at.
+		if n := late.Load(); n > 100 {
+			t.Fatalf("%d calls were made after the end", n)
 		}
 		cancel(nil)
 	}
@@ -190,7 +197,7 @@ func TestOthersCloseWhileAStageIgnoresCancel(t *testing.T) {
 		}
 		for _, name := range want {
 			for begin := time.Now(); !closed(name); time.Sleep(time.Millisecond) {
-				if time.Since(begin) > 5*time.Second {
+				if time.Since(begin) > time.Minute {
 					t.Fatalf("%s ignores cancel: %s was not closed", stuck, name)
 				}
 			}
@@ -216,11 +223,11 @@ func TestOthersCloseWhileAStageIgnoresCancel(t *testing.T) {
 func TestADeadlockIsTold(t *testing.T) {
 	r := newRig(t, 2)
 	onPool := r.onPool
-	r.onPool = func(p *pool) { onPool(p); p.stall = 20 * time.Millisecond }
+	r.onPool = func(p *pool) { onPool(p); p.stall = 200 * time.Millisecond }
 	r.Stages[0].Stage.(*rigStage).hold = 0
 	r.Stages[0].Stage = &hoarder{rigStage: r.Stages[0].Stage.(*rigStage)}
 	err := r.run(t.Context())
-	if err == nil || !strings.Contains(err.Error(), "no batch buffer came back in 20ms") || !strings.Contains(err.Error(), "of 2, train holds 2") {
+	if err == nil || !strings.Contains(err.Error(), "no batch buffer came back in 200ms") || !strings.Contains(err.Error(), "of 2, train holds 2") {
 		t.Errorf("error is %v", err)
 	}
 }
@@ -238,12 +245,12 @@ func (s *hoarder) Process(_ context.Context, b *Batch, _ Emit) error {
 func TestASlowStageIsNoDeadlock(t *testing.T) {
 	r := newRig(t, 2)
 	onPool := r.onPool
-	r.onPool = func(p *pool) { onPool(p); p.stall = 5 * time.Millisecond }
+	r.onPool = func(p *pool) { onPool(p); p.stall = 100 * time.Millisecond }
 	calls := 0
 	r.before = func(_ context.Context, call string) error {
 		if call == "extract.Process" {
 			if calls++; calls%8 == 3 {
-				time.Sleep(40 * time.Millisecond)
+				time.Sleep(300 * time.Millisecond)
 			}
 		}
 		return nil

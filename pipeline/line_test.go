@@ -26,6 +26,7 @@ type rig struct {
 	before func(ctx context.Context, call string) error
 
 	mem    *memory.CheckedAllocator // of the batch buffers
+	small  int                      // bytes of small records that were there before
 	mu     sync.Mutex
 	pools  []*pool
 	closed map[string]int
@@ -238,7 +239,7 @@ func (s *rigSink) Close() error {
 // newRig is a line of 103 samples with random crops and flips, two batch stages,
 // two sinks and a validation of 11.
 func newRig(t *testing.T, workers int) *rig {
-	r := &rig{t: t, mem: memory.NewCheckedAllocator(memory.NewGoAllocator()), closed: map[string]int{}}
+	r := &rig{t: t, mem: memory.NewCheckedAllocator(memory.NewGoAllocator()), small: smallRecords.CurrentAlloc(), closed: map[string]int{}}
 	decode := func(s *Sample) error { s.SetImage(picture(12, 10, s.Index)); return nil }
 	crop := func(s *Sample) error {
 		v := s.View()
@@ -301,9 +302,9 @@ func (r *rig) run(ctx context.Context) error {
 		}
 	}
 	r.mem.AssertSize(t, 0)
-	if n := smallRecords.CurrentAlloc(); n != 0 {
-		t.Errorf("%d bytes of small records leaked", n)
-		smallRecords.AssertSize(t, 0)
+	if n := smallRecords.CurrentAlloc(); n != r.small { // Parquet, of another test, keeps some
+		t.Errorf("%d bytes of small records leaked", n-r.small)
+		smallRecords.AssertSize(t, r.small)
 	}
 	if err := goleak.Find(); err != nil {
 		t.Error(err)

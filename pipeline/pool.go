@@ -54,9 +54,10 @@ func (p *pool) get(ctx context.Context) (*memory.Buffer, error) {
 		return p.lend(b), nil
 	default:
 	}
-	timer := time.NewTicker(p.stall)
+	timer := time.NewTicker(max(p.stall/looks, 1))
 	defer timer.Stop()
-	for _, seen := p.watch.look(); ; {
+	_, seen := p.watch.look()
+	for quiet := 0; ; {
 		select {
 		case b := <-p.free:
 			return p.lend(b), nil
@@ -64,11 +65,12 @@ func (p *pool) get(ctx context.Context) (*memory.Buffer, error) {
 			return nil, context.Cause(ctx)
 		case <-timer.C:
 			busy, now := p.watch.look()
-			if now == seen && len(busy) == 0 {
+			if now != seen || len(busy) > 0 {
+				seen, quiet = now, 0
+			} else if quiet++; quiet >= looks {
 				return nil, fmt.Errorf("no batch buffer came back in %v, and nobody is at work: of %d, %s; a stage that keeps batches longer than its call must say how many (Holds), and release them",
 					p.stall, p.n, p.holders())
 			}
-			seen = now
 		}
 	}
 }

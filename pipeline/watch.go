@@ -180,6 +180,11 @@ func round(d time.Duration) time.Duration {
 	return d.Round(time.Second)
 }
 
+// looks is how often somebody who loses patience looks before he does. He counts looks, and
+// no time: a process that was stopped, or a machine that had no time for it, is not to blame
+// those that could not go on meanwhile.
+const looks = 16
+
 // impatience is how long a run that ends may stand still until the user is told whom
 // it waits for.
 const impatience = 5 * time.Second
@@ -191,13 +196,13 @@ func (r *run) await(l *Line, ended <-chan error) error {
 	tick := time.Second
 	for _, d := range []time.Duration{l.Stall, l.Grace} {
 		if d > 0 {
-			tick = max(min(tick, d/4), time.Millisecond)
+			tick = max(min(tick, d/looks), time.Millisecond)
 		}
 	}
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	_, last := r.watch.look()
-	still, ending, said := time.Now(), false, false
+	quiet, ending, said := time.Duration(0), false, false
 	for {
 		var now time.Time
 		select {
@@ -208,10 +213,10 @@ func (r *run) await(l *Line, ended <-chan error) error {
 		calls, moves := r.watch.look()
 		why, over := r.overBy()
 		if moves != last || over != ending { // both begin the time anew
-			last, ending, still, said = moves, over, now, false
+			last, ending, quiet, said = moves, over, 0, false
 			continue
 		}
-		quiet := now.Sub(still)
+		quiet += tick
 		switch {
 		case said && ending && l.Grace > 0 && quiet >= l.Grace:
 			return errors.Join(why, givenUp(calls, now, l.Grace))

@@ -358,13 +358,9 @@ func TestAliasBomb(t *testing.T) {
 	for i := 1; i < 30; i++ {
 		fmt.Fprintf(&text, "a%d: &a%d [%s*a%d]\n", i, i, strings.Repeat(fmt.Sprintf("*a%d, ", i-1), 9), i-1)
 	}
-	start := time.Now()
 	_, err := Parse("bomb.yaml", []byte(text.String()))
 	if err == nil || !strings.Contains(err.Error(), "more than 100000 values") {
 		t.Errorf("got %v", err)
-	}
-	if took := time.Since(start); took > 10*time.Second {
-		t.Errorf("took %v", took)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 // run is cancelled. build makes the stage; each run has one of its own.
 func TestBatchStage(t testing.TB, build func() pipeline.BatchStage) {
 	t.Helper()
-	testLine(t, patience, func(l *pipeline.Line, rows pipeline.Sink) {
+	testLine(t, patient, func(l *pipeline.Line, rows pipeline.Sink) {
 		l.Stages = []pipeline.NamedStage{{Name: "stage", Stage: build()}}
 		l.Sinks = []pipeline.NamedSink{{Name: "rows", Sink: rows}}
 	})
@@ -29,14 +29,18 @@ func TestBatchStage(t testing.TB, build func() pipeline.BatchStage) {
 // cancelled.
 func TestSink(t testing.TB, build func() pipeline.Sink) {
 	t.Helper()
-	testLine(t, patience, func(l *pipeline.Line, _ pipeline.Sink) {
+	testLine(t, patient, func(l *pipeline.Line, _ pipeline.Sink) {
 		l.Stages = []pipeline.NamedStage{{Name: "both", Stage: both{}}}
 		l.Sinks = []pipeline.NamedSink{{Name: "sink", Sink: build()}}
 	})
 }
 
-// testLine runs the line that put fills three times, the last one cancelled.
-func testLine(t testing.TB, patience time.Duration, put func(l *pipeline.Line, rows pipeline.Sink)) {
+// patient has patience with every run.
+func patient(int) time.Duration { return patience }
+
+// testLine runs the line that put fills three times, the last one cancelled, each with its
+// own patience.
+func testLine(t testing.TB, patienceWith func(run int) time.Duration, put func(l *pipeline.Line, rows pipeline.Sink)) {
 	t.Helper()
 	var before string
 	for i := range 3 {
@@ -49,6 +53,7 @@ func testLine(t testing.TB, patience time.Duration, put func(l *pipeline.Line, r
 			Env: &pipeline.Env{Name: "test", RunDir: t.TempDir(), Frame: pipeline.Frame{W: 8, H: 8}, Samples: 8, BatchSize: 4, StepsPerEpoch: 2, Epochs: 1, Workers: 2, Threads: 1}}
 		put(l, rows)
 		var err error
+		patience := patienceWith(i)
 		ended := returns(patience, func() { err = l.Run(ctx) })
 		cancel()
 		switch {

@@ -15,7 +15,7 @@ import (
 
 // patience is how long a call may take that has nothing to wait for, or whose
 // context has ended.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // TestSampleStage checks what the engine relies on in a sample stage: that what
 // it does is a function of the sample and s.Rand alone, that it returns when its

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -74,17 +73,16 @@ func TestTestSampleStage(t *testing.T) {
 // What only shows beside others: the second of two that are inside at once.
 func TestSharedStateShows(t *testing.T) {
 	var inside, calls atomic.Int32
+	second := make(chan struct{})
 	shared := pipeline.SampleFunc(func(_ context.Context, s *pipeline.Sample) error {
 		if inside.Add(1) > 1 {
 			s.Label = 77
 		}
-		if calls.Add(1) > 2*64 { // those before come one by one
-			for range 10000 { // until another one is inside, if one will come
-				if inside.Load() > 1 {
-					break
-				}
-				runtime.Gosched()
-			}
+		switch calls.Add(1) { // the first of them comes alone, to find what heeds its context
+		case 1 + 2*64 + 1: // those before came one by one
+			<-second
+		case 1 + 2*64 + 2:
+			close(second)
 		}
 		inside.Add(-1)
 		return nil
