@@ -255,16 +255,20 @@ func TestTrainLeavesValidationOutOfItsThroughput(t *testing.T) {
 		return feedBatches(ctx, v, 0, 1000, []int{6}, discard)
 	}
 	var out outbox
+	began := time.Now()
 	run(t, trainStage(t, smallNet+"epochs: 3", nil), e, 2, 3, out.emit)
+	rest := time.Since(began).Seconds() - 0.9
 	done := out.of("done")[0]
 	if trained := 36 / done.ImagesPerSecond; trained > done.Seconds-0.9 {
 		t.Errorf("done %+v: 36 images in %g s of training, of which 0.9 s were validation", done, trained)
 	}
+	// In seconds, as a step of this network is so short that any delay is most of it.
+	var waited float64
 	for _, m := range out.of("step") {
-		// In seconds, as a step of this network is so short that any delay is most of it.
-		if waited := m.InputWait * 12 / m.ImagesPerSecond; waited > 0.29 {
-			t.Errorf("step %+v counts validation as waiting: %g s", m, waited)
-		}
+		waited += m.InputWait * 12 / m.ImagesPerSecond
+	}
+	if waited > rest {
+		t.Errorf("it waited %g s for its input, in %g s that were not validation", waited, rest)
 	}
 }
 
@@ -339,11 +343,12 @@ func TestTrainSaysWhatItWaitsFor(t *testing.T) {
 	if len(m) != 2 {
 		t.Fatalf("%d step metrics, want 2", len(m))
 	}
-	if m[0].InputWait < 0.5 || m[0].SinkWait != 0 {
-		t.Errorf("first metric %+v should wait for its input most of the time", m[0])
+	// In seconds of waiting for nine images: a busy machine makes the rest longer, and these no shorter.
+	if waited := m[0].InputWait * 9 / m[0].ImagesPerSecond; waited < 0.299 || m[0].SinkWait != 0 {
+		t.Errorf("first metric %+v should wait for its input for 0.3 s, and does for %g s", m[0], waited)
 	}
-	if m[1].SinkWait < 0.3 || m[1].InputWait > 0.2 {
-		t.Errorf("second metric %+v should wait for the sink of the first", m[1])
+	if waited := m[1].SinkWait * 9 / m[1].ImagesPerSecond; waited < 0.199 {
+		t.Errorf("second metric %+v should wait for the sink of the first for 0.2 s, and does for %g s", m[1], waited)
 	}
 	for _, m := range m {
 		if m.InputWait > 1 || m.SinkWait > 1 || m.InputWait+m.SinkWait > 1 {

@@ -1,6 +1,7 @@
 package sinks
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -15,7 +16,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -727,7 +730,11 @@ func TestFeaturesOnAFullDisk(t *testing.T) {
 
 // The rest runs a whole line in a process of its own, which is killed.
 
-const killedDir = "SLUICE_TEST_FEATURES_DIR"
+const (
+	killedDir   = "SLUICE_TEST_FEATURES_DIR"
+	killedAfter = "SLUICE_TEST_FEATURES_READS" // it asks to be killed after so many
+	nowKill     = "kill me"
+)
 
 // TestFeaturesChild is that process.
 func TestFeaturesChild(t *testing.T) {
@@ -736,7 +743,15 @@ func TestFeaturesChild(t *testing.T) {
 		t.Skip("this is the process that TestFeaturesSurviveKills starts and kills; it runs there")
 	}
 	_, err := os.Stat(filepath.Join(dir, "features", "manifest.json"))
-	if err := killedLine(dir, err == nil).Run(t.Context()); err != nil {
+	line := killedLine(dir, err == nil)
+	if text := os.Getenv(killedAfter); text != "" {
+		reads, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		line.Source = &ended{reads: reads}
+	}
+	if err := line.Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -750,11 +765,28 @@ func (dots) Read(_ context.Context, i int, s *pipeline.Sample) error {
 	if i%50 == 7 || i > 900 && i < 1100 {
 		return pipeline.ErrSkip
 	}
-	if i%16 == 0 {
-		time.Sleep(time.Millisecond) // so that there is time to be killed in
-	}
 	s.SetImage(&augment.RGB{Pix: []byte{byte(i), 0, 0}, Stride: 3, W: 1, H: 1})
 	return nil
+}
+
+// ended is dots until it has been read a number of times: then it says so on standard output,
+// and waits to be killed while what was read goes on to the disk.
+type ended struct {
+	dots
+	reads int64
+	n     atomic.Int64
+}
+
+func (e *ended) Read(ctx context.Context, i int, s *pipeline.Sample) error {
+	switch n := e.n.Add(1); {
+	case n == e.reads:
+		fmt.Println(nowKill)
+		fallthrough
+	case n > e.reads:
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	return e.dots.Read(ctx, i, s)
 }
 
 // featureStage makes features of pictures, one batch late, as extract does.
@@ -798,49 +830,53 @@ func killedLine(dir string, resume bool) *pipeline.Line {
 	}
 }
 
-// Killed again and again, at any moment, and started again, a run ends with the
+// Killed again and again, wherever it is, and started again, a run ends with the
 // bytes of one that was left alone.
 func TestFeaturesSurviveKills(t *testing.T) {
 	whole := t.TempDir()
-	began := time.Now()
 	if err := killedLine(whole, false).Run(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	took := time.Since(began)
 	want := tree(t, whole)
 	if len(want) != 16*6+1 {
 		t.Fatalf("%d files", len(want))
 	}
 	dir := t.TempDir()
-	rng := rand.New(rand.NewPCG(uint64(began.UnixNano()), 0))
-	kills := 0
-	for round := 0; ; round++ {
-		var out bytes.Buffer
+	// 19 kills, at most one of 16 parts after each of the longer ones, and a run that ends.
+	rng := rand.New(rand.NewPCG(1, 2))
+	for round := range 20 {
+		var errs bytes.Buffer
 		child := exec.Command(os.Args[0], "-test.run", "^TestFeaturesChild$")
-		child.Env = append(os.Environ(), killedDir+"="+dir)
-		child.Stdout, child.Stderr = &out, &out
+		child.Env, child.Stderr = append(os.Environ(), killedDir+"="+dir), &errs
+		if round < 19 {
+			reads := 20 + rng.IntN(100) // no part
+			if round%2 == 1 {
+				reads += 130
+			}
+			child.Env = append(child.Env, fmt.Sprint(killedAfter, "=", reads))
+		}
+		out, err := child.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		if kills < 20 && round < 120 {
-			time.Sleep(time.Duration(rng.Int64N(int64(took / 5))))
-			_ = child.Process.Kill() // it may have ended
+		told := false
+		for lines := bufio.NewScanner(out); !told && lines.Scan(); told = lines.Text() == nowKill {
 		}
-		err := child.Wait()
-		if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() < 0 {
-			kills++
-			continue
+		if told {
+			time.Sleep(time.Duration(rng.IntN(3000)) * time.Microsecond) // while it writes, or after it
+			if err := child.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if err != nil {
-			t.Fatalf("round %d: %v\n%s", round, err, out.Bytes())
+		err = child.Wait()
+		if told != (round < 19) || (err == nil) == told {
+			t.Fatalf("round %d: to be killed %v, %v\n%s", round, told, err, errs.Bytes())
 		}
-		break
 	}
-	sameTree(t, fmt.Sprintf("killed %d times", kills), tree(t, dir), want)
-	t.Logf("killed %d times", kills)
-	if kills < 5 {
-		t.Errorf("was killed only %d times", kills)
-	}
+	sameTree(t, "killed 19 times", tree(t, dir), want)
 }
 
 func sha(text string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(text))) }
