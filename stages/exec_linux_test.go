@@ -14,13 +14,13 @@ import (
 // family waits for the numbers of a program and of its child.
 func family(t *testing.T, file string) (program, child int) {
 	t.Helper()
-	for range 500 {
+	for range 6000 {
 		if text, err := os.ReadFile(file); err == nil {
 			if n, _ := fmt.Sscan(string(text), &program, &child); n == 2 {
 				return program, child
 			}
 		}
-		time.Sleep(20 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 	t.Fatal("the program did not start")
 	return 0, 0
@@ -29,7 +29,7 @@ func family(t *testing.T, file string) (program, child int) {
 // gone waits for a process to be gone, or dead and not waited for.
 func gone(t *testing.T, pid int) {
 	t.Helper()
-	for range 500 {
+	for range 6000 {
 		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 		if err != nil {
 			return

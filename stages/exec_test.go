@@ -266,7 +266,7 @@ func through(ctx context.Context, x *Exec, in []*pipeline.Batch) (out []string, 
 func execOf(t testing.TB, change func(*ExecOptions), args ...string) (x *Exec, said func() []string) {
 	t.Helper()
 	t.Setenv(programVariable, "1")
-	o := ExecOptions{Command: append([]string{os.Args[0]}, args...), Workers: 1, Ordered: true, Timeout: 20 * time.Second, StartTimeout: 20 * time.Second}
+	o := ExecOptions{Command: append([]string{os.Args[0]}, args...), Workers: 1, Ordered: true, Timeout: time.Minute, StartTimeout: time.Minute}
 	if change != nil {
 		change(&o)
 	}
@@ -318,7 +318,7 @@ func TestExecFailures(t *testing.T) {
 	if err := os.WriteFile(text, []byte("print(1)\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	short := func(o *ExecOptions) { o.Timeout, o.StartTimeout = 300*time.Millisecond, 10*time.Second }
+	short := func(o *ExecOptions) { o.Timeout, o.StartTimeout = 300*time.Millisecond, time.Minute }
 	for _, c := range []struct {
 		args   []string
 		change func(*ExecOptions)
@@ -327,7 +327,7 @@ func TestExecFailures(t *testing.T) {
 		{[]string{"crash", "0"}, nil, []string{"batch 0 of epoch 3", "exit status 1", "before it gave an answer", "the disk is on fire"}},
 		{[]string{"crash", "2"}, nil, []string{"batch 2 of epoch 3", "the disk is on fire"}},
 		{[]string{"exit", "1"}, nil, []string{"batch 1 of epoch 3", "exit status 0"}},
-		{[]string{"hang", "1"}, short, []string{"batch 1 of epoch 3", "did not give an answer within 300ms"}},
+		{[]string{"hang", "0"}, short, []string{"batch 0 of epoch 3", "did not give an answer within 300ms"}},
 		{[]string{"hang at start"}, func(o *ExecOptions) { o.StartTimeout = 300 * time.Millisecond }, []string{"batch 0", "did not give its schema within 300ms"}},
 		{[]string{"garbage"}, nil, []string{"Loading ", "print to standard error"}},
 		{[]string{"garbage later", "1"}, nil, []string{"batch 1 of epoch 3", "progress"}},
