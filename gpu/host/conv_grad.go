@@ -156,6 +156,9 @@ func (e *Engine) convWeightGrad(dw, dy, x *net.Tensor, g net.Conv) {
 	size, tasks := j.w.total*j.w.k*j.w.tiles.Lanes, j.w.total*j.w.height
 	j.units, j.parts = tasks, 1
 	j.perTask = max(1, tasks/(wgradTasks*e.threads))
+	if j.w.total%e.threads == 0 { // every panel is dealt once, and no thread has more of them
+		j.perTask = max(1, j.w.total/(wgradTasks*e.threads)) * j.w.height
+	}
 	tasks = (j.units + j.perTask - 1) / j.perTask
 	if size <= wgradCopied && j.y.n > 1 {
 		j.parts = min(j.y.n, wgradParts)
