@@ -44,8 +44,9 @@ func Main() {
 
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "pipeline",
-		Short: "Train a network on images, as a YAML file says",
+		Use:     "pipeline",
+		Short:   "Train a network on images, as a YAML file says",
+		Version: currentVersions().String(),
 		Long: `pipeline reads images through a line of stages (decode, resize, crop, flip,
 jitter), trains or evaluates a network on them, and writes metrics and weights.
 One YAML file says it all.
@@ -71,6 +72,7 @@ YAML, 130 after Ctrl-C, 143 after SIGTERM.`,
 	}
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageTemplate(usageTemplate)
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.AddGroup(&cobra.Group{ID: groupRuns, Title: "Runs:"}, &cobra.Group{ID: groupWeights, Title: "Weights and features:"}, &cobra.Group{ID: groupAbout, Title: "More:"})
 	root.AddCommand(inGroup(groupRuns, newInit(), newCheck(), newRun(), newBench(), newStats(), newVerifyResume())...)
 	root.AddCommand(inGroup(groupWeights, newEvaluate(), newPredict(), newInspect(), newImport(), newExport(), newMerge(), newNeighbors())...)

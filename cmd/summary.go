@@ -63,8 +63,28 @@ func (c *console) summary(out io.Writer, d *runDir, took time.Duration) {
 	if d.kept != "" {
 		fmt.Fprintf(out, "  before  the run before is in %s\n", d.kept)
 	}
-	fmt.Fprintf(out, "  next    %s init    writes a YAML to make your own\n", invocation())
-	fmt.Fprintf(out, "          %s stages  lists all that it can name\n", invocation())
+	label := "next"
+	for _, next := range d.next() {
+		fmt.Fprintf(out, "  %-6s  %s %s\n", label, invocation(), next)
+		label = ""
+	}
+}
+
+// next are the commands that what lies in the run folder is for.
+func (d *runDir) next() []string {
+	var next []string
+	for _, f := range d.files() {
+		at := filepath.Join(d.path, f.name)
+		switch f.name {
+		case "weights.safetensors":
+			next = append(next,
+				"evaluate "+at+" --data DIR  measures them on a folder of class sub-folders",
+				"predict "+at+" IMAGE  says what is in an image")
+		case "features/":
+			next = append(next, "inspect "+at+"  tells what is in them, and whether they are whole")
+		}
+	}
+	return append(next, "init  writes a YAML to make your own", "stages  lists all that it can name")
 }
 
 // oneLine is the summary of a quiet run.

@@ -15,6 +15,13 @@ func startAfresh(paths ...string) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fileError(path, err)
 		}
+	}
+	return probeAll(paths...)
+}
+
+// probeAll finds out whether the folders of paths take a file.
+func probeAll(paths ...string) error {
+	for _, path := range paths {
 		if err := probe(path); err != nil {
 			return err
 		}

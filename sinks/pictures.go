@@ -63,10 +63,13 @@ func (p *PicturesSink) Accepts(k pipeline.Kind) bool {
 	return k == pipeline.Metrics || k == pipeline.Weights || k == pipeline.Checkpoint || k == pipeline.Evaluation
 }
 
-// Prepare removes the pictures of an earlier run. On resuming the curves go on
-// from the metrics sink's file of the run so far, if it has its usual name.
+// Prepare removes the pictures of an earlier run. On resuming it leaves those of the
+// run so far, for what is left of the run may draw no new ones, and the curves go on
+// from the metrics sink's file, if it has its usual name.
 func (p *PicturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
+	ready := startAfresh
 	if env.Resume {
+		ready = probeAll
 		_, rows, err := metricsBefore(filepath.Join(env.RunDir, metricsFile), env)
 		if err != nil {
 			return err
@@ -76,7 +79,7 @@ func (p *PicturesSink) Prepare(_ context.Context, env *pipeline.Env) error {
 		}
 		p.drawn = env.StartStep
 	}
-	if err := startAfresh(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile), filepath.Join(env.RunDir, matrixPicture)); err != nil {
+	if err := ready(filepath.Join(env.RunDir, curvesFile), filepath.Join(env.RunDir, kernelsFile), filepath.Join(env.RunDir, matrixPicture)); err != nil {
 		return err
 	}
 	p.dir, p.name, p.stepsPerEpoch = env.RunDir, env.Name, env.StepsPerEpoch

@@ -341,6 +341,27 @@ func TestPicturesRefuse(t *testing.T) {
 	}
 }
 
+// A run that is resumed near its end may draw nothing more: what it has drawn stays,
+// and only a run that begins afresh removes it.
+func TestPicturesStayOnResume(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{kernelsFile, matrixPicture} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(name), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := NewPictures(PicturesOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Prepare(t.Context(), &pipeline.Env{RunDir: dir, Resume: true}); err != nil {
+		t.Fatal(err)
+	}
+	wantOnly(t, dir, matrixPicture, kernelsFile)
+	newPictures(t, dir, 0)
+	wantOnly(t, dir)
+}
+
 // The first convolution's weights are found among all tensors, and those of every
 // batch of weights, and of every checkpoint, are drawn.
 func TestKernelsOfWeights(t *testing.T) {
