@@ -36,6 +36,15 @@ type mark struct {
 	Stall    stall           `json:"stall"`
 	Watch    watched         `json:"watch"`
 	Seconds  float64         `json:"seconds"`
+	Accuracy *float64        `json:"accuracy,omitempty"` // of the validation that has just ended an epoch
+}
+
+// epoch is the one that the last step is of.
+func (m mark) epoch() int {
+	if m.Open {
+		return m.Cursor.Epoch
+	}
+	return m.Cursor.Epoch - 1
 }
 
 // Keys of a checkpoint's metadata beside those of about.
@@ -74,14 +83,15 @@ func (t *Train) due() bool {
 }
 
 // checkpoint hands out the weights and the momentum with the mark they are of.
-func (t *Train) checkpoint(ctx context.Context, epoch int, accuracy *float64, emit pipeline.Emit) error {
+func (t *Train) checkpoint(ctx context.Context, emit pipeline.Emit) error {
 	if t.env.Checkpoints == nil {
 		return nil
 	}
+	epoch := t.mark.epoch()
 	if err := t.take(ctx, epoch); err != nil {
 		return err
 	}
-	a := t.about(epoch, accuracy)
+	a := t.about(epoch, t.mark.Accuracy)
 	a.Step = t.mark.Step // batches since then have not changed the weights
 	meta, err := a.metadata()
 	if err != nil {
@@ -92,9 +102,12 @@ func (t *Train) checkpoint(ctx context.Context, epoch int, accuracy *float64, em
 		return err
 	}
 	meta[stateKey], meta[configKey] = string(state), strings.Join(t.config, "\n")
-	t.saved, t.savedAt = t.mark, time.Now()
 	b := &pipeline.Batch{Kind: pipeline.Checkpoint, Epoch: epoch, Step: t.mark.Step, Cursor: t.mark.Cursor, Record: t.snapshot.Record(meta)}
-	return t.meter.blocked(func() error { return emit(b) })
+	if err := t.meter.blocked(func() error { return emit(b) }); err != nil {
+		return err // an interrupted run has Stop try again
+	}
+	t.saved, t.savedAt = t.mark, time.Now()
+	return nil
 }
 
 // Stop saves the last whole step of a run that is ended early.
@@ -102,11 +115,7 @@ func (t *Train) Stop(ctx context.Context, emit pipeline.Emit) error {
 	if !t.whole || t.mark.Step == t.saved.Step && t.mark.Cursor == t.saved.Cursor {
 		return nil
 	}
-	epoch := t.mark.Cursor.Epoch
-	if !t.mark.Open {
-		epoch--
-	}
-	return t.checkpoint(ctx, epoch, nil, emit)
+	return t.checkpoint(ctx, emit)
 }
 
 // A checkpoint that was read.

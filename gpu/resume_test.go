@@ -3,6 +3,7 @@ package gpu
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -80,6 +81,83 @@ func TestStopSavesWholeStepsOnly(t *testing.T) {
 				t.Errorf("saved the steps %v, want %d", steps, c.want)
 			}
 		})
+	}
+}
+
+// A checkpoint that did not reach the sinks, because the run was interrupted while it
+// was on its way, is saved by Stop, with the accuracy that it had.
+func TestStopSavesWhatDidNotArrive(t *testing.T) {
+	e := env(6)
+	e.Checkpoints = &pipeline.Checkpoints{Epochs: 1}
+	e.Validate = validating([]int{6})
+	s := trainStage(t, smallNet+"epochs: 2", nil)
+	prepare(t, s, e)
+	defer s.Close()
+	interrupted := errors.New("interrupted")
+	emit := func(b *pipeline.Batch) error {
+		defer b.Record.Release()
+		if b.Kind == pipeline.Checkpoint {
+			return interrupted
+		}
+		return nil
+	}
+	process(t, s, batch(memory.DefaultAllocator, 0, 0, 0, 6, nil), emit)
+	next := batch(memory.DefaultAllocator, 1, 1, 0, 6, nil)
+	defer next.Record.Release()
+	if err := s.Process(t.Context(), next, emit); !errors.Is(err, interrupted) {
+		t.Fatalf("error is %v", err)
+	}
+	saved := 0
+	err := s.Stop(t.Context(), func(b *pipeline.Batch) error {
+		defer b.Record.Release()
+		saved++
+		_, meta, err := net.TensorsOf(b.Record)
+		if b.Step != 1 || b.Cursor != (pipeline.Cursor{Epoch: 1}) || meta["validation_top1"] == "" {
+			t.Errorf("saved step %d, %+v, top-1 %q", b.Step, b.Cursor, meta["validation_top1"])
+		}
+		return err
+	})
+	if err != nil || saved != 1 {
+		t.Errorf("%d checkpoints were saved (%v), want 1", saved, err)
+	}
+}
+
+// A run that its bound on steps ends within an epoch, and that is interrupted after it
+// has measured what it has, is resumed within that epoch.
+func TestStopKeepsAnEpochThatIsCutOpen(t *testing.T) {
+	e := env(6)
+	e.Checkpoints = &pipeline.Checkpoints{}
+	e.StopAfter = 2
+	s := trainStage(t, smallNet+"epochs: 1", nil)
+	prepare(t, s, e)
+	defer s.Close()
+	interrupted := errors.New("interrupted")
+	var cursors []pipeline.Cursor
+	emit := func(b *pipeline.Batch) error {
+		defer b.Record.Release()
+		switch b.Kind {
+		case pipeline.Checkpoint:
+			cursors = append(cursors, b.Cursor)
+		case pipeline.Metrics:
+			if rows, err := pipeline.MetricsOf(b.Record); err != nil || rows[0].Event == "done" {
+				return errors.Join(interrupted, err)
+			}
+		}
+		return nil
+	}
+	for n := range 2 {
+		b := batch(memory.DefaultAllocator, 0, n, n*6, 6, nil)
+		b.Cursor = pipeline.Cursor{Pos: 6 * (n + 1)}
+		process(t, s, b, emit)
+	}
+	if err := s.Flush(t.Context(), emit); !errors.Is(err, interrupted) {
+		t.Fatalf("error is %v", err)
+	}
+	if err := s.Stop(t.Context(), emit); err != nil {
+		t.Fatal(err)
+	}
+	if want := []pipeline.Cursor{{Pos: 12}}; !slices.Equal(cursors, want) {
+		t.Errorf("checkpoints go on at %+v, want %+v", cursors, want)
 	}
 }
 

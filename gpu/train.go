@@ -281,20 +281,24 @@ func (t *Train) Flush(ctx context.Context, emit pipeline.Emit) error {
 	}
 	// An epoch that was cut short by the bound on steps can be gone on with, so the
 	// checkpoint is of its last step.
-	if n := t.env.StopAfter; n > 0 && t.done >= n && t.mark.Open && t.mark.Step != t.saved.Step {
-		if err := t.checkpoint(ctx, t.mark.Cursor.Epoch, nil, emit); err != nil {
+	if t.cut() && t.mark.Open && t.mark.Step != t.saved.Step {
+		if err := t.checkpoint(ctx, emit); err != nil {
 			return err
 		}
 	}
+	epoch := t.mark.epoch()
 	if t.mark.Open {
-		if err := t.endEpoch(ctx, t.mark.Cursor.Epoch, true, emit); err != nil {
+		if err := t.endEpoch(ctx, epoch, true, emit); err != nil {
 			return err
 		}
 	}
 	row := t.meter.run.metric("done")
 	row.Loss, row.Top1, row.Top5 = t.result.Loss, t.result.Top1, t.result.Top5
-	return t.emit(emit, t.mark.Cursor.Epoch-1, row)
+	return t.emit(emit, epoch, row)
 }
+
+// cut reports whether the bound on steps has ended the run.
+func (t *Train) cut() bool { return t.env.StopAfter > 0 && t.done >= t.env.StopAfter }
 
 // Close gives everything back, after success and after failure alike.
 func (t *Train) Close() error {
@@ -385,7 +389,7 @@ func (t *Train) step(ctx context.Context, p *loaded, last bool, emit pipeline.Em
 		return err
 	}
 	if t.due() {
-		return t.checkpoint(ctx, p.epoch, nil, emit)
+		return t.checkpoint(ctx, emit)
 	}
 	return nil
 }
@@ -462,11 +466,15 @@ func (t *Train) endEpoch(ctx context.Context, epoch int, last bool, emit pipelin
 			return err
 		}
 	}
-	t.mark = t.now(pipeline.Cursor{Epoch: epoch + 1}, false)
-	if c := t.env.Checkpoints; c == nil || t.env.StopAfter > 0 && t.done >= t.env.StopAfter || !last && (c.Epochs == 0 || (epoch+1)%c.Epochs != 0) {
+	if t.cut() { // what was measured is of an epoch that is still open to whoever resumes
 		return nil
 	}
-	return t.checkpoint(ctx, epoch, accuracy, emit)
+	t.mark = t.now(pipeline.Cursor{Epoch: epoch + 1}, false)
+	t.mark.Accuracy = accuracy
+	if c := t.env.Checkpoints; c == nil || !last && (c.Epochs == 0 || (epoch+1)%c.Epochs != 0) {
+		return nil
+	}
+	return t.checkpoint(ctx, emit)
 }
 
 // emit completes and sends a metric.

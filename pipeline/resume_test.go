@@ -241,3 +241,29 @@ func TestStopper(t *testing.T) {
 		})
 	}
 }
+
+// A checkpoint that is on its way when the run is interrupted reaches every sink, also
+// after one that is told of the end: the stage that sent it does not send it again.
+func TestCheckpointsAreWrittenThoughTheRunEnds(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	defer cancel(nil)
+	interrupt := errors.New("interrupted")
+	first, sink := &interrupter{end: func() { cancel(interrupt) }}, &saved{}
+	l := resumable(t, first, sink)
+	l.Env.Resume = false
+	l.Stages = []NamedStage{{"sender", stageFunc(func(_ context.Context, _ *Batch, emit Emit) error {
+		return emit(&Batch{Kind: Checkpoint, Record: MetricsRecord(Metric{})})
+	})}}
+	if err := l.Run(ctx); !errors.Is(err, interrupt) {
+		t.Errorf("error is %v", err)
+	}
+	if sink.n != 1 {
+		t.Errorf("%d checkpoints were written, want 1", sink.n)
+	}
+}
+
+// interrupter is a sink that ends the run as it is written to, and heeds its context.
+type interrupter struct{ end func() }
+
+func (i *interrupter) Write(ctx context.Context, _ *Batch) error { i.end(); return context.Cause(ctx) }
+func (*interrupter) Close() error                                { return nil }

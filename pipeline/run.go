@@ -425,7 +425,11 @@ func (r *run) sinkStream() error {
 		if b == nil {
 			return underCause(p.ctx, r.finishSinks(p.ctx))
 		}
-		err = r.write(p.ctx, b)
+		ctx := p.ctx
+		if b.Kind == Checkpoint { // an interrupted run goes on from it
+			ctx = context.WithoutCancel(ctx)
+		}
+		err = r.write(ctx, b)
 		b.Record.Release()
 		if err != nil {
 			return underCause(p.ctx, err)
