@@ -19,9 +19,13 @@ func memoryTable(e net.Engine, p *net.NetPlan, train bool) []pipeline.Memory {
 	}
 	input := net.Spec{Name: "input", Shape: p.Input.Shape(), Kind: net.Map, Halo: p.Input.Halo, To: -1}
 	labels := net.Spec{Name: "labels", Shape: net.Shape{N: 1, C: p.Input.N, H: 1, W: 1}, Kind: net.Vector, To: -1}
+	inputs := e.Size([]net.Spec{input, labels})
+	if s, ok := e.(interface{ InputSize(net.InputSpec) int64 }); ok { // which keeps more of a batch than its images and labels
+		inputs = s.InputSize(p.Input)
+	}
 	return []pipeline.Memory{
 		{Name: what + " on " + e.Name(), Bytes: e.Size(p.Specs(train))},
-		{Name: "two input batches on " + e.Name(), Bytes: 2 * e.Size([]net.Spec{input, labels})},
+		{Name: "two input batches on " + e.Name(), Bytes: 2 * inputs},
 	}
 }
 

@@ -59,7 +59,8 @@ type Engine struct {
 
 	// Memory, used by the owner alone after it was made.
 	arenas  []cu.DevicePtr
-	scratch scratch
+	sums    scratch      // parts of sums
+	filters scratch      // filters of four channels, for an input's three
 	bad     cu.DevicePtr // the first row whose label is wrong
 	pinned  *Pinned
 	waiter  *waiter
@@ -207,7 +208,7 @@ func (e *Engine) release() {
 	}
 	_ = cu.Synchronize()
 	e.tracer.close()
-	for _, p := range append(e.arenas, e.scratch.memory, e.transfer.device, e.bad) {
+	for _, p := range append(e.arenas, e.sums.memory, e.filters.memory, e.transfer.device, e.bad) {
 		if p != 0 {
 			_ = cu.MemFree(p)
 		}

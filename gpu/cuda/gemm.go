@@ -67,7 +67,7 @@ func (e *Engine) multiply(p product) {
 	out, outLD, outGroup := p.out, p.outLD, p.outGroup
 	if parts > 1 {
 		var ok bool
-		if out, ok = e.need(4 * parts * p.groups * p.m * p.n); !ok {
+		if out, ok = e.need(&e.sums, 4*parts*p.groups*p.m*p.n); !ok {
 			return
 		}
 		outLD, outGroup = p.n, p.m*p.n
@@ -152,6 +152,9 @@ const (
 )
 
 // The three passes of a layer: images of x and y, of a group c and o channels.
+//
+// Of an input's three channels, which are not loaded four at a time, tensor cores are fed the
+// copy with a fourth one of zeros, and filters that have it too (docs/GPU.md has the count).
 
 func (e *Engine) forward(op string, y, x, w, b *net.Tensor, xs, ys net.Shape, g net.Conv) {
 	groups := max(g.Groups, 1)
@@ -160,6 +163,12 @@ func (e *Engine) forward(op string, y, x, w, b *net.Tensor, xs, ys net.Shape, g 
 		m: ys.N * ys.H * ys.W, n: o, k: g.Size * g.Size * c, groups: groups,
 		h: xs.H, w: xs.W, ld: xs.C, c: c, taps: g.Size, ph: ys.H, pw: ys.W, stride: g.Stride, pad: g.Pad,
 		outLD: ys.C, outGroup: o, relu: g.Act == net.ReLU, aligned: c%4 == 0}
+	if filters, ok := e.ofFour(&p, x, o); ok {
+		p.plain, p.k = filters, g.Size*g.Size*4
+		l := elements("four_channels", op, w.Name, o*g.Size*g.Size)
+		l.pointer(filters).pointer(at(w)).ints(o * g.Size * g.Size)
+		e.do(l)
+	}
 	e.multiply(p)
 	if g.Act == net.Tanh {
 		e.activate(op, y, y, g.Act)
@@ -179,10 +188,37 @@ func (e *Engine) weightGrad(op string, dw, dy, x *net.Tensor, xs, ys net.Shape, 
 	groups := max(g.Groups, 1)
 	c, o := xs.C/groups, ys.C/groups
 	n := g.Size * g.Size * c
-	e.multiply(product{op: op, tensor: dw.Name, pass: weightPass, images: at(x), plain: at(dy), out: at(dw),
+	p := product{op: op, tensor: dw.Name, pass: weightPass, images: at(x), plain: at(dy), out: at(dw),
 		m: o, n: n, k: ys.N * ys.H * ys.W, groups: groups,
 		h: xs.H, w: xs.W, ld: xs.C, c: c, taps: g.Size, ph: ys.H, pw: ys.W, stride: g.Stride, pad: g.Pad,
-		plainLD: ys.C, outLD: n, outGroup: o * n, aligned: c%4 == 0 && o%4 == 0})
+		plainLD: ys.C, outLD: n, outGroup: o * n, aligned: c%4 == 0 && o%4 == 0}
+	filters, ok := cu.DevicePtr(0), false
+	if o%4 == 0 {
+		filters, ok = e.ofFour(&p, x, o)
+	}
+	if ok {
+		n := g.Size * g.Size * 4
+		p.out, p.n, p.outLD, p.outGroup = filters, n, n, o*n
+	}
+	e.multiply(p)
+	if ok { // the three that are wanted
+		l := elements("copy_channels", op, dw.Name, n*o)
+		l.pointer(at(dw)).pointer(filters).ints(o*g.Size*g.Size, 3, 3, 0, 4, 0)
+		e.do(l)
+	}
+}
+
+// ofFour has p gather from x's copy of four channels, if it has one, and gives memory for o
+// filters of as many.
+func (e *Engine) ofFour(p *product, x *net.Tensor, o int) (filters cu.DevicePtr, ok bool) {
+	four := x.Mem.(*buffer).four
+	if four == 0 || !e.tf32 || p.c != 3 { // as of a dense layer, or of groups
+		return 0, false
+	}
+	if filters, ok = e.need(&e.filters, 4*4*p.taps*p.taps*o); ok {
+		p.images, p.ld, p.c, p.aligned = four, 4, 4, true
+	}
+	return filters, ok
 }
 
 // Conv is a convolution with its bias and activation.
@@ -257,7 +293,7 @@ func (e *Engine) delta(op string, db, dy, y *net.Tensor, act net.Activation) {
 	var sums cu.DevicePtr
 	if db != nil {
 		var ok bool
-		if sums, ok = e.need(4 * parts * s.C); !ok {
+		if sums, ok = e.need(&e.sums, 4*parts*s.C); !ok {
 			return
 		}
 	}

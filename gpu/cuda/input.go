@@ -58,12 +58,12 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 	if err := s.Check(); err != nil {
 		return nil, fmt.Errorf("cuda: %w", err)
 	}
-	ts, err := e.alloc([]net.Spec{
-		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
-		{Name: "labels", Shape: net.Shape{N: 1, C: s.N, H: 1, W: 1}, Kind: net.Vector, To: -1},
-	}, 2)
+	ts, err := e.alloc(e.inputSpecs(s), 2)
 	if err != nil {
 		return nil, err
+	}
+	if len(ts) == 3 {
+		ts[0].Mem.(*buffer).four = at(ts[2])
 	}
 	in := &input{e: e, spec: s, x: ts[0], labels: ts[1], at: partsOf(s), reply: make(chan error)}
 	in.loadFunc, in.takeFunc = in.enqueue, in.take
@@ -78,6 +78,24 @@ func (e *Engine) NewInput(s net.InputSpec) (net.Input, error) {
 	e.inputs = append(e.inputs, in)
 	return in, nil
 }
+
+// inputSpecs are the tensors of an input: its images, the labels, and for tensor cores the
+// images with a fourth channel of zeros, unless that is more than kernels can count.
+func (e *Engine) inputSpecs(s net.InputSpec) []net.Spec {
+	specs := []net.Spec{
+		{Name: "input", Shape: s.Shape(), Kind: net.Map, Halo: s.Halo, To: -1},
+		{Name: "labels", Shape: net.Shape{N: 1, C: s.N, H: 1, W: 1}, Kind: net.Vector, To: -1},
+	}
+	four := net.Spec{Name: "input of four channels", Shape: s.Shape(), Kind: net.Map, To: -1}
+	four.Shape.C = 4
+	if _, err := bytesOf(four); e.tf32 && err == nil {
+		specs = append(specs, four)
+	}
+	return specs
+}
+
+// InputSize is the bytes of the tensors of an input; 0 for one that NewInput refuses.
+func (e *Engine) InputSize(s net.InputSpec) int64 { return e.Size(e.inputSpecs(s)) }
 
 // open makes what the card has of an input, by the owner.
 func (in *input) open() (err error) {
@@ -204,7 +222,7 @@ func (in *input) enqueue() (err error) {
 		width = s.MeanImage.W
 	}
 	l := elements("load_images", "Load", in.x.Name, s.N*s.H*s.W)
-	l.pointer(at(in.x)).pointer(at(in.labels)).pointer(in.raw).pointer(part(in.has.shift, in.at.shift)).
+	l.pointer(at(in.x)).pointer(in.x.Mem.(*buffer).four).pointer(at(in.labels)).pointer(in.raw).pointer(part(in.has.shift, in.at.shift)).
 		pointer(part(true, in.at.origin)).pointer(part(in.has.flip, in.at.flip)).pointer(part(true, in.at.labels)).pointer(in.mean).
 		ints(width, s.N, in.n, s.H, s.W, x.H, x.W, s.Top, s.Left).
 		floats(s.Mean[0], s.Mean[1], s.Mean[2], s.Scale[0], s.Scale[1], s.Scale[2]).ints(flag(s.BGR))

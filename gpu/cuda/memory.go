@@ -21,6 +21,9 @@ const align = 256
 type buffer struct {
 	e  *Engine
 	at cu.DevicePtr
+	// four is, of an input, the same images with a fourth channel of zeros, or 0. Both are
+	// written by Load, and by nothing else.
+	four cu.DevicePtr
 }
 
 func at(t *net.Tensor) cu.DevicePtr { return t.Mem.(*buffer).at }
@@ -230,7 +233,7 @@ func (e *Engine) batchThatFits(groups [][]net.Spec, free int64) (batch, fits int
 	return batch, fits
 }
 
-// scratch is memory for parts of sums: what one op leaves there nobody reads after it.
+// scratch is memory for what one op leaves there and nobody reads after it.
 type scratch struct {
 	memory cu.DevicePtr
 	bytes  int
@@ -239,25 +242,25 @@ type scratch struct {
 // scratchBytes bounds the parts of one product.
 const scratchBytes = 64 << 20
 
-// need gives at least so many bytes of scratch memory. It waits for the card only where
-// there is less yet, in a first step.
-func (e *Engine) need(bytes int) (cu.DevicePtr, bool) {
-	if bytes <= e.scratch.bytes {
-		return e.scratch.memory, true
+// need gives at least so many bytes of s. It waits for the card only where there is less
+// yet, in a first step.
+func (e *Engine) need(s *scratch, bytes int) (cu.DevicePtr, bool) {
+	if bytes <= s.bytes {
+		return s.memory, true
 	}
 	err := e.call(func() error {
 		if err := e.land(); err != nil {
 			return err
 		}
-		if e.scratch.memory != 0 {
-			if err := cu.MemFree(e.scratch.memory); err != nil {
+		if s.memory != 0 {
+			if err := cu.MemFree(s.memory); err != nil {
 				return fmt.Errorf("freeing: CUDA says %w", err)
 			}
 		}
-		e.scratch = scratch{}
+		*s = scratch{}
 		p, err := e.allocate(bytes)
 		if err == nil {
-			e.scratch = scratch{p, bytes}
+			*s = scratch{p, bytes}
 		}
 		return err
 	})
@@ -267,5 +270,5 @@ func (e *Engine) need(bytes int) (cu.DevicePtr, bool) {
 	if err != nil {
 		e.stick(err)
 	}
-	return e.scratch.memory, err == nil
+	return s.memory, err == nil
 }

@@ -230,7 +230,7 @@ func (e *Engine) Norm(out *net.Tensor, place int, x *net.Tensor) {
 	count := x.Shape.Len()
 	each := max(4096, ceil(count, 1024))
 	parts := ceil(count, each)
-	sums, ok := e.need(8 * parts)
+	sums, ok := e.need(&e.sums, 8*parts)
 	if !ok {
 		return
 	}
@@ -250,7 +250,7 @@ func (e *Engine) Peaks(out *net.Tensor, place int, x *net.Tensor) {
 	s := x.Shape
 	pixels := s.N * s.H * s.W
 	parts, each := columnParts(pixels)
-	tops, ok := e.need(4 * parts * s.C)
+	tops, ok := e.need(&e.sums, 4*parts*s.C)
 	if !ok {
 		return
 	}

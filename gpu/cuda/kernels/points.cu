@@ -59,6 +59,14 @@ KERNEL(256, copy_channels, (unsigned *y, const unsigned *x, int pixels, int C, i
 	}
 }
 
+// four_channels gives pixels of three channels a fourth one of zeros.
+KERNEL(256, four_channels, (float4 *y, const float *x, int pixels)) {
+	for (Long i = first(); i < pixels; i += step()) {
+		float4 v = {x[3 * i], x[3 * i + 1], x[3 * i + 2], 0};
+		y[i] = v;
+	}
+}
+
 // turn is y[n][b][a] = x[n][a][b]: from and to the order of channels at the border. A
 // block takes squares of 32 x 32.
 KERNEL(256, turn, (float *y, const float *x, int N, int A, int B)) {
